@@ -1,0 +1,13 @@
+//! What a Kubernetes object is.
+//!
+//! In: decoded objects, patches, selectors, options. Out: objects as they may be stored, field
+//! errors, tables, discovery and OpenAPI documents. Pure: no IO, no async, no clock; time is an
+//! argument. Knows nothing of the network or the store.
+//!
+//! Start at [`resources`] (names), [`strategy`] (what is particular about a kind) and the registry
+//! that joins the two.
+
+pub mod field;
+pub mod names;
+pub mod resources;
+pub mod strategy;

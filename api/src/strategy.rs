@@ -1,0 +1,112 @@
+//! What is particular about one kind: the seam between the registry and `kinds/`.
+//!
+//! In: a decoded object (and the old one on update). Out: the object as it may be stored, or the
+//! field errors that refuse it. Everything is a pure function of its arguments, time included.
+//! Schema-driven work (unknown fields, list types, patches) is not done here but from the schema
+//! table; a strategy says only what a table cannot.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::field::FieldError;
+
+/// One printer column of a `Table`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Heading, such as `Ready`.
+    pub name: &'static str,
+    /// OpenAPI type: `string`, `integer`, `boolean`, `date`.
+    pub type_: &'static str,
+    /// OpenAPI format; `name` marks the column with the object's name.
+    pub format: &'static str,
+    /// 0 is always shown, 1 only with `-o wide`.
+    pub priority: i32,
+    /// One line that says what the column shows.
+    pub description: &'static str,
+}
+
+/// Behaviour of one kind.
+pub trait Strategy: Send + Sync + 'static {
+    /// Fills in the fields that a user may leave out, as v1.36 does on decoding.
+    fn set_defaults(&self, _object: &mut Value) {}
+
+    /// Clears what a client may not set at creation (status) and sets what creation begins with.
+    fn prepare_for_create(&self, _object: &mut Value, _now: Timestamp) {}
+
+    /// Errors that refuse a creation. Metadata common to all kinds is checked elsewhere.
+    fn validate(&self, object: &Value) -> Vec<FieldError>;
+
+    /// Restores what an update through the main resource may not touch (status).
+    fn prepare_for_update(&self, _new: &mut Value, _old: &Value) {}
+
+    /// Errors that refuse an update, immutability included.
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError>;
+
+    /// Restores what an update through `/status` may not touch: everything but status.
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+        let status = new.get("status").cloned();
+        let managed = new.pointer("/metadata/managedFields").cloned();
+        let version = new.pointer("/metadata/resourceVersion").cloned();
+        *new = old.clone();
+        match status {
+            Some(status) => new["status"] = status,
+            None => {
+                if let Some(map) = new.as_object_mut() {
+                    map.remove("status");
+                }
+            }
+        }
+        for (name, value) in [("managedFields", managed), ("resourceVersion", version)] {
+            if let Some(value) = value {
+                new["metadata"][name] = value;
+            }
+        }
+    }
+
+    /// Errors that refuse a status update.
+    fn validate_status_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Whether `metadata.generation` counts changes of everything but metadata and status.
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    /// Whether a name is a valid name of this kind: a reason per violated rule.
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        crate::names::dns_subdomain(name)
+    }
+
+    /// Seconds of grace that a deletion begins with, where the kind is deleted gracefully.
+    /// `None`: objects of this kind go at once. `requested` is what DeleteOptions asked for.
+    fn grace_period_seconds(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Paths that a field selector may name beside `metadata.name` and `metadata.namespace`.
+    fn selectable_fields(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Value of one of [`Strategy::selectable_fields`]; absent fields select as the empty string.
+    fn field_value(&self, object: &Value, path: &str) -> String {
+        let pointer = format!("/{}", path.replace('.', "/"));
+        match object.pointer(&pointer) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Null) | None => String::new(),
+            Some(other) => other.to_string(),
+        }
+    }
+
+    /// Columns of this kind's `Table`.
+    fn columns(&self) -> &'static [Column];
+
+    /// One row: as many cells as there are [`Strategy::columns`].
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value>;
+
+    /// `Warning:` headers that a write of this object deserves.
+    fn warnings(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,5 @@
+//! The node: what makes pods run.
+//!
+//! In: the pods that are bound to this node. Out: running containers and their exact status.
+
+pub mod runtime;

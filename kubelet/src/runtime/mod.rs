@@ -1,0 +1,330 @@
+//! The seam between the kubelet and what runs containers, shaped like CRI v1.
+//!
+//! In: sandboxes, containers and images to make, start, stop and remove. Out: what exists and what
+//! state it is in. An implementation keeps everything that must outlive the kubelet on disk and in
+//! shims: a new kubelet finds it with [`Runtime::list_sandboxes`] and [`Runtime::list_containers`].
+//! Every operation may be repeated: stopping what has stopped and removing what is gone succeed.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Why the runtime could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// No sandbox, container or image of that name.
+    #[error("{0} not found")]
+    NotFound(String),
+    /// The image cannot be had: the message is shown to the user as it is (`ErrImagePull`).
+    #[error("{0}")]
+    ImagePull(String),
+    /// The image reference cannot be parsed (`InvalidImageName`).
+    #[error("{0}")]
+    InvalidImageName(String),
+    /// The container could not be created (`CreateContainerError`) or started (`RunContainerError`).
+    #[error("{operation}: {message}")]
+    Failed {
+        /// What was being done, such as `create container`.
+        operation: &'static str,
+        /// What went wrong, for the user.
+        message: String,
+    },
+    /// A command did not end in time.
+    #[error("command timed out after {0:?}")]
+    Timeout(Duration),
+}
+
+/// A pod sandbox to make: network namespace, shim, cgroup, host name.
+#[derive(Clone, Debug, Default)]
+pub struct SandboxConfig {
+    /// `metadata.uid` of the pod.
+    pub pod_uid: String,
+    /// Name of the pod.
+    pub pod_name: String,
+    /// Namespace of the pod.
+    pub pod_namespace: String,
+    /// Counts up when the sandbox of one pod is made again.
+    pub attempt: u32,
+    /// Host name inside the pod.
+    pub hostname: String,
+    /// Whether the pod shares the node's network.
+    pub host_network: bool,
+    /// Contents of `/etc/resolv.conf`.
+    pub resolv_conf: String,
+    /// Folder of the pod's logs: `/var/log/pods/<namespace>_<name>_<uid>`.
+    pub log_directory: PathBuf,
+    /// cgroup of the pod relative to the controllers' roots, such as `kubepods/burstable/pod<uid>`.
+    pub cgroup_parent: String,
+    /// Kernel parameters inside the pod.
+    pub sysctls: BTreeMap<String, String>,
+    /// Limits of the pod's cgroup, the sum of its containers' where each has one.
+    pub resources: Resources,
+}
+
+/// Limits in the kernel's terms. `None` means no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Relative weight: 2 to 262144, 1024 for one CPU.
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of CPU time in each period.
+    pub cpu_quota: Option<i64>,
+    /// Length of a period in microseconds.
+    pub cpu_period: Option<u64>,
+    /// Bytes of memory.
+    pub memory_limit: Option<i64>,
+    /// Adjustment of the out-of-memory score, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Number of processes.
+    pub pids_limit: Option<i64>,
+}
+
+/// A file or folder of the node that a container sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Path on the node.
+    pub host_path: PathBuf,
+    /// Path in the container.
+    pub container_path: PathBuf,
+    /// Whether the container may only read.
+    pub read_only: bool,
+}
+
+/// A container to make within a sandbox.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerConfig {
+    /// Name within the pod.
+    pub name: String,
+    /// Counts up with each restart.
+    pub attempt: u32,
+    /// Image, as [`Runtime::pull_image`] returned it.
+    pub image: String,
+    /// Replaces the image's entry point where not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's arguments where not empty.
+    pub args: Vec<String>,
+    /// Working directory; the image's where empty.
+    pub working_dir: String,
+    /// Environment; comes after the image's own and wins over it.
+    pub env: Vec<(String, String)>,
+    /// Files and folders of the node.
+    pub mounts: Vec<Mount>,
+    /// Labels kept with the container.
+    pub labels: BTreeMap<String, String>,
+    /// Log file, relative to the sandbox's log directory, such as `nginx/0.log`; CRI format.
+    pub log_path: PathBuf,
+    /// Limits.
+    pub resources: Resources,
+    /// Numeric user; the image's where `None`.
+    pub run_as_user: Option<i64>,
+    /// Numeric group; the image's where `None`.
+    pub run_as_group: Option<i64>,
+    /// Further groups.
+    pub supplemental_groups: Vec<i64>,
+    /// All capabilities and devices.
+    pub privileged: bool,
+    /// Capabilities to add to the default set, such as `NET_ADMIN` or `ALL`.
+    pub capabilities_add: Vec<String>,
+    /// Capabilities to take from the default set.
+    pub capabilities_drop: Vec<String>,
+    /// Whether the root file system is read-only.
+    pub read_only_root_filesystem: bool,
+    /// Whether a process may gain privileges (the inverse of `no_new_privs`).
+    pub allow_privilege_escalation: bool,
+    /// Whether the container has a terminal.
+    pub tty: bool,
+    /// Whether standard input stays open.
+    pub stdin: bool,
+}
+
+/// Whether a sandbox can hold containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SandboxState {
+    /// Its shim and its network are there.
+    Ready,
+    /// Stopped, or its shim died.
+    NotReady,
+}
+
+/// A sandbox as it is.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    /// Identifier, unique on the node.
+    pub id: String,
+    /// `metadata.uid` of the pod.
+    pub pod_uid: String,
+    /// Name of the pod.
+    pub pod_name: String,
+    /// Namespace of the pod.
+    pub pod_namespace: String,
+    /// As in [`SandboxConfig::attempt`].
+    pub attempt: u32,
+    /// State.
+    pub state: SandboxState,
+    /// Addresses of the pod; empty for the host's network.
+    pub ips: Vec<String>,
+    /// Nanoseconds since the epoch.
+    pub created_at: i64,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Made, not started.
+    Created,
+    /// Running.
+    Running,
+    /// Ended; the exit fields are set.
+    Exited,
+    /// Its shim died and took the knowledge with it.
+    Unknown,
+}
+
+/// A container as it is.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// Identifier, unique on the node; 64 hexadecimal digits.
+    pub id: String,
+    /// Sandbox that holds it.
+    pub sandbox_id: String,
+    /// Name within the pod.
+    pub name: String,
+    /// As in [`ContainerConfig::attempt`].
+    pub attempt: u32,
+    /// Image as given at creation.
+    pub image: String,
+    /// Digest reference of the image, for `imageID`.
+    pub image_ref: String,
+    /// State.
+    pub state: ContainerState,
+    /// Nanoseconds since the epoch.
+    pub created_at: i64,
+    /// Nanoseconds since the epoch; 0 before the start.
+    pub started_at: i64,
+    /// Nanoseconds since the epoch; 0 before the end.
+    pub finished_at: i64,
+    /// Exit code; 128 + n after signal n.
+    pub exit_code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, `StartError` or `ContainerCannotRun`.
+    pub reason: String,
+    /// Further words on the end.
+    pub message: String,
+    /// Process identifier of the first process in the node's namespace; 0 when not running.
+    pub pid: u32,
+    /// Absolute path of the log.
+    pub log_path: PathBuf,
+    /// Labels given at creation.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An image on the node.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    /// `sha256:...` of the image's configuration.
+    pub id: String,
+    /// Tags.
+    pub repo_tags: Vec<String>,
+    /// Digest references.
+    pub repo_digests: Vec<String>,
+    /// Bytes on disk.
+    pub size: u64,
+    /// User of the image, as written in it.
+    pub user: String,
+}
+
+/// Name and password for a registry.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryAuth {
+    /// User.
+    pub username: String,
+    /// Password or token.
+    pub password: String,
+}
+
+/// A command to run in a container with its streams attached.
+#[derive(Clone, Debug, Default)]
+pub struct ExecRequest {
+    /// Command and arguments.
+    pub command: Vec<String>,
+    /// Whether standard input is wanted.
+    pub stdin: bool,
+    /// Whether the command has a terminal.
+    pub tty: bool,
+}
+
+/// A running command.
+pub struct ExecSession {
+    /// Bytes for standard input; dropping it closes the input.
+    pub stdin: Option<mpsc::Sender<Bytes>>,
+    /// Standard output, or the terminal.
+    pub stdout: mpsc::Receiver<Bytes>,
+    /// Standard error; ends at once with a terminal.
+    pub stderr: mpsc::Receiver<Bytes>,
+    /// New sizes of the terminal: columns, rows.
+    pub resize: Option<mpsc::Sender<(u16, u16)>>,
+    /// Exit code, once the command has ended.
+    pub exit: oneshot::Receiver<Result<i32, RuntimeError>>,
+}
+
+/// What a command that was waited for has left.
+#[derive(Clone, Debug, Default)]
+pub struct ExecResult {
+    /// Standard output, cut at 16 KiB.
+    pub stdout: Vec<u8>,
+    /// Standard error, cut at 16 KiB.
+    pub stderr: Vec<u8>,
+    /// Exit code.
+    pub exit_code: i32,
+}
+
+/// Figures of one container.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ContainerStats {
+    /// Nanoseconds of CPU time used since the start.
+    pub cpu_usage_nanoseconds: u64,
+    /// Bytes of memory in the working set.
+    pub memory_working_set_bytes: u64,
+}
+
+/// What runs containers.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// Name and version, as a node reports it: `kontiki://0.1.0`.
+    fn version(&self) -> String;
+    /// Makes a sandbox and returns its identifier.
+    async fn run_sandbox(&self, config: SandboxConfig) -> Result<String, RuntimeError>;
+    /// Kills what runs in a sandbox and takes its network down.
+    async fn stop_sandbox(&self, id: &str) -> Result<(), RuntimeError>;
+    /// Removes a stopped sandbox and its containers.
+    async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError>;
+    /// All sandboxes of the node.
+    async fn list_sandboxes(&self) -> Result<Vec<Sandbox>, RuntimeError>;
+    /// Makes a container and returns its identifier.
+    async fn create_container(&self, sandbox_id: &str, config: ContainerConfig) -> Result<String, RuntimeError>;
+    /// Starts a container.
+    async fn start_container(&self, id: &str) -> Result<(), RuntimeError>;
+    /// Sends the image's stop signal (SIGTERM by default), and SIGKILL after `grace`.
+    /// Returns once the container has ended.
+    async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), RuntimeError>;
+    /// Removes a container that does not run.
+    async fn remove_container(&self, id: &str) -> Result<(), RuntimeError>;
+    /// All containers of the node.
+    async fn list_containers(&self) -> Result<Vec<Container>, RuntimeError>;
+    /// Runs a command in a container and waits for it.
+    async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecResult, RuntimeError>;
+    /// Runs a command in a container with its streams attached.
+    async fn exec(&self, id: &str, request: ExecRequest) -> Result<ExecSession, RuntimeError>;
+    /// Figures of a running container.
+    async fn container_stats(&self, id: &str) -> Result<ContainerStats, RuntimeError>;
+    /// Identifiers of pods (their UIDs) in which something changed; a receiver that lags looks at all.
+    fn events(&self) -> broadcast::Receiver<String>;
+    /// Fetches an image; `auth` are credentials to try in turn. Returns its reference (identifier).
+    async fn pull_image(&self, image: &str, auth: &[RegistryAuth]) -> Result<String, RuntimeError>;
+    /// The image of that name, if it is on the node.
+    async fn image_status(&self, image: &str) -> Result<Option<Image>, RuntimeError>;
+    /// All images.
+    async fn list_images(&self) -> Result<Vec<Image>, RuntimeError>;
+    /// Removes an image.
+    async fn remove_image(&self, image: &str) -> Result<(), RuntimeError>;
+}

@@ -1,0 +1,2 @@
+//! A replicated key-value store with etcd's semantics.
+
