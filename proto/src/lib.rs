@@ -1,1 +1,29 @@
-//! Placeholder.
+//! The protocol buffers of the etcd v3 API, of Kontiki's own API and of its peers.
+//!
+//! In come the `.proto` files under `etcd/` and `kontiki/`; out come messages, clients and servers,
+//! one module per package, with `bytes::Bytes` for byte fields so that a value is never copied.
+//! A new package is a new file below `kontiki/` and one more module here.
+//! Invariant: field numbers and names of `etcd/` are etcd's, for every client library relies on them.
+
+#![allow(missing_docs)]
+
+/// The compiled descriptors of all files, for gRPC server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// etcd v3: keys, values, events.
+#[allow(clippy::all, clippy::large_futures)]
+pub mod mvccpb {
+    include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));
+}
+
+/// etcd v3: users and permissions.
+#[allow(clippy::all)]
+pub mod authpb {
+    include!(concat!(env!("OUT_DIR"), "/authpb.rs"));
+}
+
+/// etcd v3: requests, responses and services.
+#[allow(clippy::all)]
+pub mod etcdserverpb {
+    include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
+}

@@ -1,2 +1,9 @@
 //! A replicated key-value store with etcd's semantics.
+//!
+//! In come etcd's requests, in process through [`kv::Kv`] or over gRPC; out come answers and watch
+//! events. It knows nothing of Kubernetes. Start reading at `kv`, then `mvcc`, then `service`.
+//! Invariant: what was acknowledged is on the disks of a quorum, and every member applies the same
+//! log to the same state.
 
+pub mod error;
+pub mod kv;
