@@ -1,0 +1,90 @@
+//! Where a local cluster keeps what.
+
+use std::path::{Path, PathBuf};
+
+/// Folder that holds all local clusters; `KONTIKI_STATE` moves it.
+#[must_use]
+pub fn state_root() -> PathBuf {
+    std::env::var_os("KONTIKI_STATE").map_or_else(|| PathBuf::from("/var/lib/kontiki/clusters"), PathBuf::from)
+}
+
+/// Folders and files of one cluster.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: PathBuf,
+    name: String,
+}
+
+impl Paths {
+    /// Paths of the cluster of that name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self { root: state_root().join(name), name: name.to_owned() }
+    }
+
+    /// Folder of the cluster.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The cluster's shape, JSON.
+    #[must_use]
+    pub fn shape(&self) -> PathBuf {
+        self.root.join("cluster.json")
+    }
+
+    /// Keys of the authorities and of the administrator.
+    #[must_use]
+    pub fn pki(&self) -> PathBuf {
+        self.root.join("pki")
+    }
+
+    /// File that the supervisor holds a lock on and writes its process identifier to.
+    #[must_use]
+    pub fn supervisor_lock(&self) -> PathBuf {
+        self.root.join("supervisor.pid")
+    }
+
+    /// Log of the supervisor.
+    #[must_use]
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.root.join("supervisor.log")
+    }
+
+    /// Folder of a node: `etc`, `lib`, `log` and `init.pid` lie in it.
+    #[must_use]
+    pub fn node(&self, node: &str) -> PathBuf {
+        self.root.join("nodes").join(node)
+    }
+
+    /// Settings and keys of a node; seen as `/etc/kontiki` by the node.
+    #[must_use]
+    pub fn node_etc(&self, node: &str) -> PathBuf {
+        self.node(node).join("etc")
+    }
+
+    /// File with the process identifier of a node's init in the host's PID namespace.
+    #[must_use]
+    pub fn init_pid(&self, node: &str) -> PathBuf {
+        self.node(node).join("init.pid")
+    }
+
+    /// The link namespace, pinned where `ip netns` looks for it.
+    #[must_use]
+    pub fn link(&self) -> PathBuf {
+        Path::new("/run/netns").join(format!("kontiki-{}", self.name))
+    }
+
+    /// cgroup of the cluster relative to a hierarchy's root.
+    #[must_use]
+    pub fn cgroup(&self) -> String {
+        format!("kontiki/{}", self.name)
+    }
+
+    /// cgroup of a node relative to a hierarchy's root.
+    #[must_use]
+    pub fn node_cgroup(&self, node: &str) -> String {
+        format!("kontiki/{}/{node}", self.name)
+    }
+}

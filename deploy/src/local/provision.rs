@@ -1,0 +1,197 @@
+//! Writes a cluster's shape, keys and settings; finds and keeps what is already there.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::paths::Paths;
+use crate::{
+    files::{PUBLIC, SECRET, write_atomically},
+    pki::{Authority, Leaf, Pair, service_account_key},
+    shape::{
+        API_PORT, CLUSTER_CIDR, CLUSTER_DNS, CLUSTER_DOMAIN, KUBERNETES_SERVICE, LINK_ADDRESS, Node, Role, SERVICE_CIDR,
+        STORE_CLIENT_PORT, STORE_PEER_PORT, Shape,
+    },
+};
+
+/// Settings that `up` passes on to the nodes.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `registries.yaml` with mirrors and credentials, as k3s has it.
+    pub registries: Option<PathBuf>,
+}
+
+/// Reads the shape that [`provision`] wrote.
+pub fn read_shape(paths: &Paths) -> Result<Shape> {
+    let path = paths.shape();
+    let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// Writes everything that the nodes of `shape` need, and returns the administrator's certificate
+/// with the authority's. Keys that exist are kept.
+pub fn provision(paths: &Paths, shape: &Shape, settings: &Settings) -> Result<(Pair, String)> {
+    if paths.shape().exists() {
+        let before = read_shape(paths)?;
+        if before != *shape {
+            bail!(
+                "cluster {0} exists with {1} servers, {2} agents and port {3}: `kontiki down --name {0}` removes it, or choose another --name",
+                shape.name, before.servers, before.agents, before.port
+            );
+        }
+    }
+    let authorities = Authorities {
+        cluster: Authority::read_or_generate(&paths.pki(), "ca", "kubernetes")?,
+        store: Authority::read_or_generate(&paths.pki(), "store-ca", "kontiki-store")?,
+    };
+    let service_account = service_account_files(&paths.pki())?;
+    leaf(&paths.pki(), "store-client", &authorities.store, &Leaf { common_name: "store-client", ..Leaf::default() })?;
+    let administrator = Leaf { common_name: "kubernetes-admin", organizations: &["system:masters"], ..Leaf::default() };
+    let administrator = leaf(&paths.pki(), "admin", &authorities.cluster, &administrator)?;
+    for node in shape.nodes() {
+        provision_node(paths, shape, &node, &authorities, &service_account, settings)?;
+    }
+    write_json(&paths.shape(), &serde_json::to_value(shape)?)?;
+    Ok((administrator, authorities.cluster.certificate().to_owned()))
+}
+
+struct Authorities {
+    cluster: Authority,
+    store: Authority,
+}
+
+fn service_account_files(folder: &Path) -> Result<(String, String)> {
+    let (private, public) = (folder.join("service-account.key"), folder.join("service-account.pub"));
+    if !private.exists() {
+        let (key, public_key) = service_account_key()?;
+        write_atomically(&public, public_key.as_bytes(), PUBLIC)?;
+        write_atomically(&private, key.as_bytes(), SECRET)?;
+    }
+    Ok((fs::read_to_string(&private)?, fs::read_to_string(&public)?))
+}
+
+fn leaf(folder: &Path, name: &str, authority: &Authority, leaf: &Leaf<'_>) -> Result<Pair> {
+    if folder.join(format!("{name}.key")).exists() {
+        return Pair::read(folder, name);
+    }
+    let pair = authority.sign(leaf)?;
+    pair.write(folder, name)?;
+    Ok(pair)
+}
+
+fn provision_node(
+    paths: &Paths,
+    shape: &Shape,
+    node: &Node,
+    authorities: &Authorities,
+    service_account: &(String, String),
+    settings: &Settings,
+) -> Result<()> {
+    let folder = paths.node_etc(&node.name);
+    write_atomically(&folder.join("ca.crt"), authorities.cluster.certificate().as_bytes(), PUBLIC)?;
+    write_atomically(&folder.join("hosts"), hosts(shape).as_bytes(), PUBLIC)?;
+    let own = [IpAddr::V4(node.address), IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let names = [node.name.clone(), "localhost".to_owned()];
+    let user = format!("system:node:{}", node.name);
+    let kubelet = Leaf { common_name: &user, organizations: &["system:nodes"], dns_names: &names, addresses: &own };
+    leaf(&folder, "kubelet", &authorities.cluster, &kubelet)?;
+    if let Some(registries) = &settings.registries {
+        let text = fs::read(registries).with_context(|| format!("read {}", registries.display()))?;
+        write_atomically(&folder.join("registries.yaml"), &text, SECRET)?;
+    }
+    write_yaml(&folder.join("agent.yaml"), &agent_settings(paths, shape, node))?;
+    if node.role == Role::Agent {
+        return Ok(());
+    }
+    write_atomically(&folder.join("store-ca.crt"), authorities.store.certificate().as_bytes(), PUBLIC)?;
+    let member = Leaf { common_name: &node.name, organizations: &[], dns_names: &names, addresses: &own };
+    leaf(&folder, "store", &authorities.store, &member)?;
+    let serving = Leaf {
+        common_name: "kube-apiserver",
+        organizations: &[],
+        dns_names: &api_names(&node.name),
+        addresses: &[own[0], own[1], IpAddr::V4(KUBERNETES_SERVICE), IpAddr::V4(LINK_ADDRESS)],
+    };
+    leaf(&folder, "apiserver", &authorities.cluster, &serving)?;
+    let to_kubelets =
+        Leaf { common_name: "kube-apiserver-kubelet-client", organizations: &["system:masters"], ..Leaf::default() };
+    leaf(&folder, "kubelet-client", &authorities.cluster, &to_kubelets)?;
+    write_atomically(&folder.join("service-account.key"), service_account.0.as_bytes(), SECRET)?;
+    write_atomically(&folder.join("service-account.pub"), service_account.1.as_bytes(), PUBLIC)?;
+    write_yaml(&folder.join("server.yaml"), &server_settings(paths, shape, node))
+}
+
+/// Names that clients inside and outside the cluster know an API server by.
+fn api_names(node: &str) -> Vec<String> {
+    let service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let qualified = format!("kubernetes.default.svc.{CLUSTER_DOMAIN}");
+    service.into_iter().chain([qualified.as_str(), "localhost", node]).map(str::to_owned).collect()
+}
+
+fn hosts(shape: &Shape) -> String {
+    let lines = shape.nodes().into_iter().map(|node| format!("{} {}\n", node.address, node.name));
+    format!("127.0.0.1 localhost\n{}", lines.collect::<String>())
+}
+
+fn server_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
+    let etc = paths.node_etc(&node.name);
+    json!({
+        "name": node.name,
+        "data-dir": paths.node(&node.name).join("store"),
+        "advertise-address": node.address,
+        "secure-port": API_PORT,
+        "store-client-port": STORE_CLIENT_PORT,
+        "store-peer-port": STORE_PEER_PORT,
+        "initial-cluster": shape.initial_cluster(),
+        "store-ca-file": etc.join("store-ca.crt"),
+        "store-cert-file": etc.join("store.crt"),
+        "store-key-file": etc.join("store.key"),
+        "client-ca-file": etc.join("ca.crt"),
+        "tls-cert-file": etc.join("apiserver.crt"),
+        "tls-private-key-file": etc.join("apiserver.key"),
+        "service-account-key-file": etc.join("service-account.pub"),
+        "service-account-signing-key-file": etc.join("service-account.key"),
+        "kubelet-client-certificate": etc.join("kubelet-client.crt"),
+        "kubelet-client-key": etc.join("kubelet-client.key"),
+        "service-cluster-ip-range": SERVICE_CIDR,
+        "cluster-cidr": CLUSTER_CIDR,
+        "cluster-domain": CLUSTER_DOMAIN,
+    })
+}
+
+fn agent_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
+    let (etc, folder) = (paths.node_etc(&node.name), paths.node(&node.name));
+    let mut settings = json!({
+        "node-name": node.name,
+        "node-ip": node.address,
+        "servers": shape.api_servers().join(","),
+        "ca-file": etc.join("ca.crt"),
+        "cert-file": etc.join("kubelet.crt"),
+        "key-file": etc.join("kubelet.key"),
+        "root-dir": folder.join("kubelet"),
+        "log-dir": folder.join("pods"),
+        "cgroup-root": paths.node_cgroup(&node.name),
+        "registries": etc.join("registries.yaml"),
+        "cluster-dns": CLUSTER_DNS,
+        "cluster-domain": CLUSTER_DOMAIN,
+        "cluster-cidr": CLUSTER_CIDR,
+    });
+    if node.role == Role::Server {
+        settings["node-labels"] = json!("node-role.kubernetes.io/control-plane=");
+        settings["register-with-taints"] = json!("node-role.kubernetes.io/control-plane=:NoSchedule");
+    }
+    settings
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    write_atomically(path, serde_json::to_string_pretty(value)?.as_bytes(), PUBLIC)
+}
+
+fn write_yaml(path: &Path, value: &Value) -> Result<()> {
+    write_atomically(path, serde_norway::to_string(value)?.as_bytes(), PUBLIC)
+}
