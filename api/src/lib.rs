@@ -10,4 +10,5 @@
 pub mod field;
 pub mod names;
 pub mod resources;
+pub mod status;
 pub mod strategy;
