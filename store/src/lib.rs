@@ -7,3 +7,10 @@
 
 pub mod error;
 pub mod kv;
+pub mod limits;
+pub mod memory;
+pub mod mvcc;
+pub mod watch;
+
+/// The etcd release whose API is served; clients switch features on by it.
+pub const ETCD_VERSION: &str = "3.5.0";

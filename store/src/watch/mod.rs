@@ -1,0 +1,148 @@
+//! Watches: a position in history for each, moved forward by a task of its own.
+//!
+//! In comes a [`History`] (recent events in memory, older ones from disk) and a request; out comes a
+//! bounded stream of responses. A watch pulls; nothing is pushed to it. So a slow consumer merely
+//! reads later, from disk if it must, and holds up nobody.
+//! Invariant: events arrive in revision order, none lost or repeated, a revision never split.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kontiki_proto::etcdserverpb::watch_create_request::FilterType;
+use kontiki_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
+use kontiki_proto::mvccpb::{Event, event::EventType};
+use tokio::sync::{mpsc, watch};
+
+use crate::error::Error;
+use crate::limits::WATCH_QUEUE_MAX;
+use crate::mvcc::range::KeyRange;
+
+/// A piece of history.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The events of the wanted keys, in order, with their previous values.
+    pub events: Vec<Event>,
+    /// The first revision that the batch does not cover.
+    pub next: i64,
+}
+
+/// Where watches read from.
+#[async_trait]
+pub trait History: Send + Sync + 'static {
+    /// The last revision that may be read; changes wake the watches.
+    fn revision(&self) -> watch::Receiver<i64>;
+    /// Events of `range` from revision `from` on up to at most `to`; whole revisions only, at least
+    /// one. `Err` holds the compacted revision that `from` lies before.
+    async fn events(&self, range: &KeyRange, from: i64, to: i64) -> Result<Batch, i64>;
+    /// A response's header at a revision.
+    fn header(&self, revision: i64) -> ResponseHeader;
+}
+
+/// Starts a watch on a history.
+pub fn start(
+    history: Arc<dyn History>,
+    request: WatchCreateRequest,
+) -> Result<mpsc::Receiver<WatchResponse>, Error> {
+    let (sender, receiver) = mpsc::channel(WATCH_QUEUE_MAX);
+    let mut revision = history.revision();
+    let next = match request.start_revision {
+        start if start > 0 => start,
+        _ => *revision.borrow_and_update() + 1,
+    };
+    let range = watched_range(&request);
+    let watch = Watch {
+        history,
+        request,
+        range,
+        next,
+        sender,
+    };
+    tokio::spawn(watch.run(revision));
+    Ok(receiver)
+}
+
+/// Unlike elsewhere, an empty key is the first of all keys.
+fn watched_range(request: &WatchCreateRequest) -> KeyRange {
+    if request.key.is_empty() {
+        KeyRange::new(&bytes::Bytes::from_static(b"\0"), &request.range_end)
+    } else {
+        KeyRange::new(&request.key, &request.range_end)
+    }
+}
+
+struct Watch {
+    history: Arc<dyn History>,
+    request: WatchCreateRequest,
+    range: KeyRange,
+    next: i64,
+    sender: mpsc::Sender<WatchResponse>,
+}
+
+impl Watch {
+    async fn run(mut self, mut revision: watch::Receiver<i64>) {
+        loop {
+            let current = *revision.borrow_and_update();
+            if current < self.next {
+                tokio::select! {
+                    changed = revision.changed() => if changed.is_err() { return },
+                    () = self.sender.closed() => return,
+                }
+                continue;
+            }
+            let response = match self.history.events(&self.range, self.next, current).await {
+                Ok(batch) => {
+                    self.next = batch.next;
+                    self.response(batch.events)
+                }
+                Err(compacted) => {
+                    let last = self.compacted(compacted, current);
+                    let _ = self.sender.send(last).await;
+                    return;
+                }
+            };
+            if let Some(response) = response
+                && self.sender.send(response).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// The response for a batch, if there is anything to say: events, or how far the watch has come.
+    fn response(&self, mut events: Vec<Event>) -> Option<WatchResponse> {
+        let filtered = |event: &Event| {
+            let kind = if event.r#type == EventType::Put as i32 {
+                FilterType::Noput
+            } else {
+                FilterType::Nodelete
+            };
+            self.request.filters.contains(&(kind as i32))
+        };
+        events.retain(|event| !filtered(event));
+        if !self.request.prev_kv {
+            for event in &mut events {
+                event.prev_kv = None;
+            }
+        }
+        if events.is_empty() && !self.request.progress_notify {
+            return None;
+        }
+        Some(WatchResponse {
+            header: Some(self.history.header(self.next - 1)),
+            watch_id: self.request.watch_id,
+            events,
+            ..Default::default()
+        })
+    }
+
+    fn compacted(&self, compact_revision: i64, current: i64) -> WatchResponse {
+        WatchResponse {
+            header: Some(self.history.header(current)),
+            watch_id: self.request.watch_id,
+            canceled: true,
+            compact_revision,
+            cancel_reason: Error::Compacted.to_string(),
+            ..Default::default()
+        }
+    }
+}
