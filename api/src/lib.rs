@@ -9,6 +9,9 @@
 
 pub mod field;
 pub mod names;
+pub mod object;
 pub mod resources;
+pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod strategy;
