@@ -10,6 +10,7 @@
 pub mod field;
 pub mod names;
 pub mod object;
+pub mod registry;
 pub mod resources;
 pub mod schema;
 pub mod selector;

@@ -6,6 +6,31 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+/// Where a selector finds the values of labels.
+pub trait LabelSource {
+    /// Value of a label.
+    fn label(&self, key: &str) -> Option<&str>;
+}
+
+impl LabelSource for BTreeMap<String, String> {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.get(key).map(String::as_str)
+    }
+}
+
+impl LabelSource for crate::object::Labels {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.get(key)
+    }
+}
+
+/// The labels of a decoded object, or a pod template's, as a JSON object of strings.
+impl LabelSource for Value {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.get(key)?.as_str()
+    }
+}
+
 /// A requirement on one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Requirement {
@@ -24,13 +49,14 @@ pub enum Requirement {
 }
 
 impl Requirement {
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let number = |key: &String| labels.get(key).and_then(|value| value.parse::<i64>().ok());
+    fn matches(&self, labels: &impl LabelSource) -> bool {
+        let number = |key: &String| labels.label(key).and_then(|value| value.parse::<i64>().ok());
+        let among = |values: &[String], value: &str| values.iter().any(|known| known == value);
         match self {
-            Self::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
-            Self::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
-            Self::Exists(key) => labels.contains_key(key),
-            Self::DoesNotExist(key) => !labels.contains_key(key),
+            Self::In(key, values) => labels.label(key).is_some_and(|value| among(values, value)),
+            Self::NotIn(key, values) => labels.label(key).is_none_or(|value| !among(values, value)),
+            Self::Exists(key) => labels.label(key).is_some(),
+            Self::DoesNotExist(key) => labels.label(key).is_none(),
             Self::GreaterThan(key, bound) => number(key).is_some_and(|value| value > *bound),
             Self::LessThan(key, bound) => number(key).is_some_and(|value| value < *bound),
         }
@@ -92,7 +118,7 @@ impl LabelSelector {
 
     /// Whether labels are selected.
     #[must_use]
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, labels: &impl LabelSource) -> bool {
         self.requirements.iter().all(|requirement| requirement.matches(labels))
     }
 }
