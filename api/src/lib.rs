@@ -16,3 +16,6 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod strategy;
+
+#[cfg(test)]
+mod reference;

@@ -4,18 +4,21 @@
 //! kind is one line here, its strategy in `kinds/`, and its types in the schema table. Verbs, short
 //! names and categories are v1.36's; a test compares them with its discovery documents.
 
+use std::fmt;
 use std::sync::LazyLock;
 
 use crate::resources::{self, ResourceKey};
 use crate::schema::{self, Type};
 use crate::strategy::Strategy;
 
+pub mod reviews;
+
 /// One resource.
 pub struct Resource {
     /// Group, version, plural, kind and scope.
     pub key: ResourceKey,
     /// Lower-case singular, such as `pod`.
-    pub singular: String,
+    pub singular: &'static str,
     /// Abbreviations that kubectl accepts.
     pub short_names: &'static [&'static str],
     /// Groups of resources that kubectl accepts, such as `all`.
@@ -26,8 +29,12 @@ pub struct Resource {
     pub subresources: &'static [Subresource],
     /// Behaviour of the kind.
     pub strategy: &'static dyn Strategy,
-    /// Whether objects are stored; the others are questions that the API server answers.
-    pub stored: bool,
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.qualified())
+    }
 }
 
 /// A part of an object, or an action on it, with a path of its own.
@@ -35,10 +42,10 @@ pub struct Resource {
 pub struct Subresource {
     /// Last segment of the path, such as `status`.
     pub name: &'static str,
-    /// Group of the kind where it is not the resource's own.
-    pub group: Option<&'static str>,
     /// Kind of what is sent and received.
     pub kind: &'static str,
+    /// Group and version of that kind where they are not the resource's own.
+    pub group_version: Option<(&'static str, &'static str)>,
     /// Verbs, sorted.
     pub verbs: &'static [&'static str],
 }
@@ -49,12 +56,17 @@ const CREATE: &[&str] = &["create"];
 const PART_VERBS: &[&str] = &["get", "patch", "update"];
 
 const fn part(name: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> Subresource {
-    Subresource { name, group: None, kind, verbs }
+    Subresource { name, kind, group_version: None, verbs }
 }
 
-const fn scale() -> Subresource {
-    Subresource { name: "scale", group: Some("autoscaling"), kind: "Scale", verbs: PART_VERBS }
-}
+const SCALE: Subresource =
+    Subresource { name: "scale", kind: "Scale", group_version: Some(("autoscaling", "v1")), verbs: PART_VERBS };
+const TOKEN: Subresource = Subresource {
+    name: "token",
+    kind: "TokenRequest",
+    group_version: Some(("authentication.k8s.io", "v1")),
+    verbs: CREATE,
+};
 
 const NAMESPACE_PARTS: &[Subresource] =
     &[part("finalize", "Namespace", &["update"]), part("status", "Namespace", PART_VERBS)];
@@ -66,10 +78,9 @@ const POD_PARTS: &[Subresource] = &[
     part("status", "Pod", PART_VERBS),
 ];
 const SERVICE_PARTS: &[Subresource] = &[part("status", "Service", PART_VERBS)];
-const SERVICE_ACCOUNT_PARTS: &[Subresource] =
-    &[Subresource { name: "token", group: Some("authentication.k8s.io"), kind: "TokenRequest", verbs: CREATE }];
-const DEPLOYMENT_PARTS: &[Subresource] = &[scale(), part("status", "Deployment", PART_VERBS)];
-const REPLICA_SET_PARTS: &[Subresource] = &[scale(), part("status", "ReplicaSet", PART_VERBS)];
+const SERVICE_ACCOUNT_PARTS: &[Subresource] = &[TOKEN];
+const DEPLOYMENT_PARTS: &[Subresource] = &[SCALE, part("status", "Deployment", PART_VERBS)];
+const REPLICA_SET_PARTS: &[Subresource] = &[SCALE, part("status", "ReplicaSet", PART_VERBS)];
 
 type Names = (&'static [&'static str], &'static [&'static str]);
 
@@ -94,23 +105,26 @@ static RESOURCES: LazyLock<Vec<Resource>> = LazyLock::new(|| {
     let stored = resources::ALL.iter().map(|key| {
         let ((short_names, categories), verbs, subresources) = facts(*key);
         let strategy: &'static dyn Strategy = &permissive::Permissive;
-        let singular = key.kind.to_lowercase();
-        Resource { key: *key, singular, short_names, categories, verbs, subresources, strategy, stored: true }
+        Resource { key: *key, singular: singular(key), short_names, categories, verbs, subresources, strategy }
     });
-    let questions = questions::ALL.iter().map(|key| Resource {
+    let reviews = reviews::ALL.iter().map(|key| Resource {
         key: *key,
-        singular: key.kind.to_lowercase(),
+        singular: singular(key),
         short_names: &[],
         categories: &[],
         verbs: CREATE,
         subresources: &[],
-        strategy: &questions::Question,
-        stored: false,
+        strategy: &reviews::Review,
     });
-    let mut resources: Vec<Resource> = stored.chain(questions).collect();
+    let mut resources: Vec<Resource> = stored.chain(reviews).collect();
     resources.sort_by_key(|resource| (group_priority(resource.key.group), resource.key.plural));
     resources
 });
+
+/// The table lives as long as the process, and so may its text.
+fn singular(key: &ResourceKey) -> &'static str {
+    key.kind.to_lowercase().leak()
+}
 
 /// Order in which discovery names the groups; clients resolve a short name to the first that has it.
 fn group_priority(group: &str) -> (usize, &str) {
@@ -149,6 +163,12 @@ pub fn find_kind(api_version: &str, kind: &str) -> Option<&'static Resource> {
     })
 }
 
+/// The resource with this key.
+#[must_use]
+pub fn of(key: &ResourceKey) -> Option<&'static Resource> {
+    find(key.group, key.version, key.plural)
+}
+
 /// Group versions in the order of discovery.
 #[must_use]
 pub fn group_versions() -> Vec<(&'static str, &'static str)> {
@@ -158,6 +178,22 @@ pub fn group_versions() -> Vec<(&'static str, &'static str)> {
 }
 
 impl Resource {
+    /// Whether objects are kept; reviews are answered and forgotten.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.verbs.contains(&"get")
+    }
+
+    /// `pods` or `deployments.apps`.
+    #[must_use]
+    pub fn qualified(&self) -> String {
+        if self.key.group.is_empty() {
+            self.key.plural.to_owned()
+        } else {
+            format!("{}.{}", self.key.plural, self.key.group)
+        }
+    }
+
     /// Kind of a list of objects.
     #[must_use]
     pub fn list_kind(&self) -> String {
@@ -178,83 +214,11 @@ impl Resource {
 }
 
 impl Subresource {
-    /// Version of the kind where it is not the resource's own.
-    #[must_use]
-    pub fn version(&self) -> Option<&'static str> {
-        self.group.map(|_| "v1")
-    }
-
     /// Type of what is sent and received; `None` for a kind that the schema does not describe.
     #[must_use]
     pub fn type_(&self, resource: &ResourceKey) -> Option<&'static Type> {
-        let group = self.group.unwrap_or(resource.group);
-        schema::find(&schema::type_name(group, self.version().unwrap_or(resource.version), self.kind))
-    }
-}
-
-/// Resources that are asked, not stored.
-pub mod questions {
-    use jiff::Timestamp;
-    use serde_json::Value;
-
-    use crate::field::FieldError;
-    use crate::resources::ResourceKey;
-    use crate::strategy::{Column, Strategy};
-
-    const fn question(group: &'static str, plural: &'static str, kind: &'static str, namespaced: bool) -> ResourceKey {
-        ResourceKey { group, version: "v1", plural, kind, namespaced }
-    }
-
-    const AUTHENTICATION: &str = "authentication.k8s.io";
-    const AUTHORIZATION: &str = "authorization.k8s.io";
-
-    /// Who am I.
-    pub const SELF_SUBJECT_REVIEWS: ResourceKey =
-        question(AUTHENTICATION, "selfsubjectreviews", "SelfSubjectReview", false);
-    /// Whose token is this.
-    pub const TOKEN_REVIEWS: ResourceKey = question(AUTHENTICATION, "tokenreviews", "TokenReview", false);
-    /// May somebody do this in a namespace.
-    pub const LOCAL_SUBJECT_ACCESS_REVIEWS: ResourceKey =
-        question(AUTHORIZATION, "localsubjectaccessreviews", "LocalSubjectAccessReview", true);
-    /// May I do this.
-    pub const SELF_SUBJECT_ACCESS_REVIEWS: ResourceKey =
-        question(AUTHORIZATION, "selfsubjectaccessreviews", "SelfSubjectAccessReview", false);
-    /// What may I do in a namespace.
-    pub const SELF_SUBJECT_RULES_REVIEWS: ResourceKey =
-        question(AUTHORIZATION, "selfsubjectrulesreviews", "SelfSubjectRulesReview", false);
-    /// May somebody do this.
-    pub const SUBJECT_ACCESS_REVIEWS: ResourceKey =
-        question(AUTHORIZATION, "subjectaccessreviews", "SubjectAccessReview", false);
-
-    /// Every constant of this module.
-    pub const ALL: &[ResourceKey] = &[
-        SELF_SUBJECT_REVIEWS,
-        TOKEN_REVIEWS,
-        LOCAL_SUBJECT_ACCESS_REVIEWS,
-        SELF_SUBJECT_ACCESS_REVIEWS,
-        SELF_SUBJECT_RULES_REVIEWS,
-        SUBJECT_ACCESS_REVIEWS,
-    ];
-
-    /// A question has nothing to default, and its answerer judges it.
-    pub(super) struct Question;
-
-    impl Strategy for Question {
-        fn validate(&self, _object: &Value) -> Vec<FieldError> {
-            Vec::new()
-        }
-
-        fn validate_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
-            Vec::new()
-        }
-
-        fn columns(&self) -> &'static [Column] {
-            &[]
-        }
-
-        fn cells(&self, _object: &Value, _now: Timestamp) -> Vec<Value> {
-            Vec::new()
-        }
+        let (group, version) = self.group_version.unwrap_or((resource.group, resource.version));
+        schema::find(&schema::type_name(group, version, self.kind))
     }
 }
 
@@ -286,6 +250,58 @@ mod permissive {
 
         fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
             vec![text(object, "/metadata/name").into()]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::reference;
+    use serde_json::Value;
+
+    #[test]
+    fn entries_are_found_by_path_and_by_kind() {
+        for resource in all() {
+            assert_eq!(of(&resource.key).unwrap().key, resource.key);
+            assert_eq!(find_kind(&resource.key.api_version(), resource.key.kind).unwrap().key, resource.key);
+        }
+        assert!(find("apps", "v1", "pods").is_none());
+    }
+
+    /// Aim: kubectl finds what it finds on a real v1.36 server. Method: our entries, one by one,
+    /// against its discovery documents.
+    #[test]
+    fn entries_are_those_of_kubernetes() {
+        for resource in all() {
+            let file = match resource.key.group {
+                "" => "api__v1.json".to_owned(),
+                group => format!("apis__{group}__{}.json", resource.key.version),
+            };
+            let Some(document) = reference::discovery(&file) else { return };
+            let entry = |name: &str| -> Value {
+                let list = document["resources"].as_array().unwrap();
+                list.iter().find(|entry| entry["name"] == name).unwrap_or(&Value::Null).clone()
+            };
+            let words = |entry: &Value, field: &str| -> Vec<String> {
+                serde_json::from_value(entry.get(field).cloned().unwrap_or_else(|| Value::Array(vec![]))).unwrap()
+            };
+            let found = entry(resource.key.plural);
+            assert_eq!(found["kind"], resource.key.kind, "{resource:?}");
+            assert_eq!(found["namespaced"], resource.key.namespaced, "{resource:?}");
+            assert_eq!(found["singularName"], resource.singular, "{resource:?}");
+            assert_eq!(words(&found, "verbs"), resource.verbs, "{resource:?}");
+            assert_eq!(words(&found, "shortNames"), resource.short_names, "{resource:?}");
+            assert_eq!(words(&found, "categories"), resource.categories, "{resource:?}");
+            for part in resource.subresources {
+                let found = entry(&format!("{}/{}", resource.key.plural, part.name));
+                assert_eq!(found["kind"], part.kind, "{resource:?} {part:?}");
+                assert_eq!(words(&found, "verbs"), part.verbs, "{resource:?} {part:?}");
+                let (group, version) = part.group_version.unwrap_or_default();
+                assert_eq!(found["group"].as_str().unwrap_or_default(), group, "{resource:?} {part:?}");
+                assert_eq!(found["version"].as_str().unwrap_or_default(), version, "{resource:?} {part:?}");
+            }
         }
     }
 }
