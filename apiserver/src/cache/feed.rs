@@ -1,0 +1,164 @@
+//! The one watch that feeds every cache.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use kontiki_api::registry::{self, Resource};
+use kontiki_proto::{etcdserverpb as pb, mvccpb};
+use kontiki_store::kv::Kv;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::resource::{ResourceCache, decode_object};
+use crate::storage::keys;
+
+/// Wait before the feed begins anew after a failure.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The caches of all stored resources.
+pub struct Caches {
+    by_prefix: BTreeMap<String, Arc<ResourceCache>>,
+    revision: watch::Sender<i64>,
+}
+
+impl Caches {
+    /// Cache of a resource.
+    #[must_use]
+    pub fn of(&self, resource: &Resource) -> Option<&Arc<ResourceCache>> {
+        self.by_prefix.get(&keys::prefix(&resource.key))
+    }
+
+    /// All caches.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<ResourceCache>> {
+        self.by_prefix.values()
+    }
+
+    /// The revision up to which every cache is complete; 0 before the first list. Changes wake.
+    #[must_use]
+    pub fn revision(&self) -> watch::Receiver<i64> {
+        self.revision.subscribe()
+    }
+
+    /// The revision now.
+    #[must_use]
+    pub fn current_revision(&self) -> i64 {
+        *self.revision.borrow()
+    }
+
+    fn cache_of_key(&self, key: &str) -> Option<&Arc<ResourceCache>> {
+        let (prefix, cache) = self.by_prefix.range(..=key.to_owned()).next_back()?;
+        key.starts_with(prefix.as_str()).then_some(cache)
+    }
+
+    fn put(&self, pair: &mvccpb::KeyValue) {
+        let Ok(key) = std::str::from_utf8(&pair.key) else { return };
+        let Some(cache) = self.cache_of_key(key) else { return };
+        match decode_object(cache.resource, key, &pair.value, pair.mod_revision) {
+            Ok(object) => cache.put(object),
+            Err(error) => tracing::error!(key, %error, "a stored object cannot be read; it is left out"),
+        }
+    }
+
+    fn apply(&self, event: &mvccpb::Event) {
+        let Some(pair) = &event.kv else { return };
+        if event.r#type == mvccpb::event::EventType::Put as i32 {
+            self.put(pair);
+        } else if let Ok(key) = std::str::from_utf8(&pair.key)
+            && let Some(cache) = self.cache_of_key(key)
+        {
+            cache.delete(key, pair.mod_revision);
+        }
+    }
+}
+
+/// Makes the caches and begins to feed them from the store.
+pub fn start(kv: Arc<dyn Kv>, cancel: CancellationToken) -> Arc<Caches> {
+    let stored = registry::all().iter().filter(|resource| resource.is_stored());
+    let cache = |resource: &'static Resource| {
+        let prefix = keys::prefix(&resource.key);
+        (prefix.clone(), Arc::new(ResourceCache::new(resource, prefix)))
+    };
+    let caches = Arc::new(Caches { by_prefix: stored.map(cache).collect(), revision: watch::channel(0).0 });
+    let feed = Arc::clone(&caches);
+    tokio::spawn(async move {
+        loop {
+            let result = tokio::select! {
+                () = cancel.cancelled() => return,
+                result = follow(&*kv, &feed) => result,
+            };
+            if let Err(error) = result {
+                tracing::debug!(%error, "the watch cache begins anew");
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    });
+    caches
+}
+
+async fn follow(kv: &dyn Kv, caches: &Caches) -> Result<(), kontiki_store::error::Error> {
+    let mut resume = caches.current_revision();
+    if resume == 0 {
+        resume = load(kv, caches).await?;
+        caches.revision.send_replace(resume);
+    }
+    // All keys, not only objects: a read index counts every revision.
+    let everything = pb::WatchCreateRequest {
+        key: bytes::Bytes::from_static(b"\0"),
+        range_end: bytes::Bytes::from_static(b"\0"),
+        start_revision: resume + 1,
+        progress_notify: true,
+        ..pb::WatchCreateRequest::default()
+    };
+    let mut watch = kv.watch(everything).await?;
+    while let Some(response) = watch.recv().await {
+        if response.canceled {
+            // History before the resume point is gone: begin with a list.
+            caches.revision.send_replace(0);
+            return Ok(());
+        }
+        for event in &response.events {
+            caches.apply(event);
+        }
+        let reached = response.events.iter().filter_map(|event| event.kv.as_ref()).map(|pair| pair.mod_revision).max();
+        // An answer without events is progress: everything up to its revision was sent.
+        let reached = match (reached, response.header) {
+            (Some(revision), _) => revision,
+            (None, Some(header)) if !response.created => header.revision,
+            _ => continue,
+        };
+        caches.revision.send_if_modified(|revision| {
+            let forward = reached > *revision;
+            *revision = reached.max(*revision);
+            forward
+        });
+    }
+    Ok(())
+}
+
+/// Reads everything at one revision.
+async fn load(kv: &dyn Kv, caches: &Caches) -> Result<i64, kontiki_store::error::Error> {
+    let mut revision = 0;
+    for cache in caches.all() {
+        let request = pb::RangeRequest {
+            key: bytes::Bytes::copy_from_slice(cache.prefix.as_bytes()),
+            range_end: keys::range_end(&cache.prefix),
+            revision,
+            ..pb::RangeRequest::default()
+        };
+        let answer = kv.range(request).await?;
+        if revision == 0 {
+            revision = answer.header.map_or(0, |header| header.revision);
+        }
+        let decode = |pair: mvccpb::KeyValue| {
+            let key = String::from_utf8(pair.key.to_vec()).ok()?;
+            match decode_object(cache.resource, &key, &pair.value, pair.mod_revision) {
+                Ok(object) => Some(object),
+                Err(error) => {
+                    tracing::error!(key, %error, "a stored object cannot be read; it is left out");
+                    None
+                }
+            }
+        };
+        cache.reset(answer.kvs.into_iter().filter_map(decode).collect(), revision);
+    }
+    Ok(revision)
+}

@@ -1,0 +1,48 @@
+//! The one path that REST and gRPC share: consistent reads from the cache, writes as optimistic
+//! transactions in the store.
+//!
+//! In: a resource, a name, a change as a function of the current object. Out: the object's bytes
+//! under its new version, or a Status. A change that was computed from an object that has changed
+//! since is computed again from a fresh read; the caller never sees that.
+
+pub mod keys;
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use kontiki_api::status::Status;
+use kontiki_store::{error::Error as StoreError, kv::Kv};
+
+use crate::cache::Caches;
+
+pub use read::{ListOptions, Page, VersionMatch};
+pub use write::{Guard, Outcome, Written};
+
+/// Objects in the store and in the cache beside it. Cheap to clone.
+#[derive(Clone)]
+pub struct Storage {
+    /// The store.
+    pub kv: Arc<dyn Kv>,
+    /// The caches that it feeds.
+    pub caches: Arc<Caches>,
+}
+
+/// What the API says when the store cannot do something.
+#[must_use]
+pub fn store_failure(error: &StoreError) -> Status {
+    let message = error.to_string();
+    if message.contains("required revision has been compacted") {
+        return Status::expired("The provided continue parameter is too old to display a consistent list result.");
+    }
+    if message.contains("too large") {
+        return Status::request_entity_too_large(crate::limits::BODY_BYTES_MAX);
+    }
+    if message.contains("no leader") || message.contains("unavailable") || message.contains("shut") {
+        return Status::service_unavailable(message);
+    }
+    if message.contains("timed out") || message.contains("timeout") {
+        return Status::timeout(message, 1);
+    }
+    Status::internal_error(message)
+}
