@@ -7,9 +7,12 @@
 //! Start at [`resources`] (names), [`strategy`] (what is particular about a kind) and the registry
 //! that joins the two.
 
+pub mod duration;
 pub mod field;
+pub mod kinds;
 pub mod names;
 pub mod object;
+pub mod quantity;
 pub mod registry;
 pub mod resources;
 pub mod schema;

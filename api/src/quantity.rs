@@ -62,11 +62,6 @@ impl Quantity {
         self.nano == 0
     }
 
-    /// The larger one.
-    #[must_use]
-    pub fn max(self, other: Self) -> Self {
-        if self.nano >= other.nano { self } else { other }
-    }
 }
 
 impl Add for Quantity {

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::LazyLock;
 
+use crate::kinds;
 use crate::resources::{self, ResourceKey};
 use crate::schema::{self, Type};
 use crate::strategy::Strategy;
@@ -104,7 +105,7 @@ fn facts(key: ResourceKey) -> (Names, &'static [&'static str], &'static [Subreso
 static RESOURCES: LazyLock<Vec<Resource>> = LazyLock::new(|| {
     let stored = resources::ALL.iter().map(|key| {
         let ((short_names, categories), verbs, subresources) = facts(*key);
-        let strategy: &'static dyn Strategy = &permissive::Permissive;
+        let strategy = kinds::strategy(key);
         Resource { key: *key, singular: singular(key), short_names, categories, verbs, subresources, strategy }
     });
     let reviews = reviews::ALL.iter().map(|key| Resource {
@@ -219,38 +220,6 @@ impl Subresource {
     pub fn type_(&self, resource: &ResourceKey) -> Option<&'static Type> {
         let (group, version) = self.group_version.unwrap_or((resource.group, resource.version));
         schema::find(&schema::type_name(group, version, self.kind))
-    }
-}
-
-/// Stands in for the strategies of `kinds/`: nothing is defaulted, nothing refused.
-mod permissive {
-    use jiff::Timestamp;
-    use serde_json::Value;
-
-    use crate::field::FieldError;
-    use crate::object::text;
-    use crate::strategy::{Column, Strategy};
-
-    pub(super) struct Permissive;
-
-    impl Strategy for Permissive {
-        fn validate(&self, _object: &Value) -> Vec<FieldError> {
-            Vec::new()
-        }
-
-        fn validate_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
-            Vec::new()
-        }
-
-        fn columns(&self) -> &'static [Column] {
-            const NAME: Column =
-                Column { name: "Name", type_: "string", format: "name", priority: 0, description: "Name of the object." };
-            &[NAME]
-        }
-
-        fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
-            vec![text(object, "/metadata/name").into()]
-        }
     }
 }
 
