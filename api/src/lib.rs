@@ -8,6 +8,7 @@
 //! that joins the two.
 
 pub mod duration;
+pub mod decode;
 pub mod field;
 pub mod kinds;
 pub mod names;
