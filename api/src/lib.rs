@@ -7,8 +7,8 @@
 //! Start at [`resources`] (names), [`strategy`] (what is particular about a kind) and the registry
 //! that joins the two.
 
-pub mod duration;
 pub mod decode;
+pub mod duration;
 pub mod field;
 pub mod kinds;
 pub mod names;
