@@ -4,7 +4,19 @@
 //! 401. A certificate speaks first (CN is the name, O are the groups), then a service account's
 //! token; who shows neither is `system:anonymous`, and who shows a bad one is refused.
 //! Invariant: a token is good only while the objects it is bound to exist under the same UID.
+//!
+//! Start at [`Authenticator`].
 
+mod authenticator;
+pub mod bound;
+pub mod certificate;
+pub mod claims;
+pub mod keys;
+mod objects;
+pub mod reviews;
+pub mod token_request;
 pub mod user;
 
+pub use authenticator::{Authenticator, TokenError};
+pub use objects::Objects;
 pub use user::UserInfo;

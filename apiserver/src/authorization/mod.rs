@@ -9,5 +9,10 @@
 //! may read what any kubelet may need, not only what its own pods name.
 
 mod attributes;
+pub mod escalation;
+pub mod index;
+pub mod reviews;
+pub mod rules;
 
 pub use attributes::{Attributes, Decision};
+pub use index::Index;
