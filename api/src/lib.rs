@@ -13,6 +13,7 @@ pub mod field;
 pub mod kinds;
 pub mod names;
 pub mod object;
+pub mod patch;
 pub mod quantity;
 pub mod registry;
 pub mod resources;

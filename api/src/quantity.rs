@@ -152,6 +152,34 @@ fn scale(suffix: &str) -> Result<(i128, i32), QuantityError> {
     })
 }
 
+/// The text that Kubernetes stores for a quantity: the same amount in the form it was given in (binary, decimal or
+/// exponent), with the largest suffix that leaves a whole number.
+///
+/// # Errors
+/// The text is no quantity.
+pub fn canonical(text: &str) -> Result<String, QuantityError> {
+    let quantity: Quantity = text.parse()?;
+    if text.ends_with('i') && quantity.nano % NANO == 0 && quantity.nano.abs() >= 1024 * NANO {
+        const SUFFIXES: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+        let (mut number, mut index) = (quantity.nano / NANO, 0);
+        while number % 1024 == 0 && index + 1 < SUFFIXES.len() {
+            number /= 1024;
+            index += 1;
+        }
+        return Ok(format!("{number}{}", SUFFIXES[index]));
+    }
+    let exponent_form = text.find(['e', 'E']).is_some_and(|at| at + 1 < text.len());
+    if exponent_form && quantity.nano != 0 {
+        let (mut number, mut exponent) = (quantity.nano, -9);
+        while number % 1000 == 0 {
+            number /= 1000;
+            exponent += 3;
+        }
+        return Ok(if exponent == 0 { number.to_string() } else { format!("{number}e{exponent}") });
+    }
+    Ok(quantity.to_string())
+}
+
 /// Decimal, with the largest suffix that leaves a whole number.
 impl fmt::Display for Quantity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,6 +211,29 @@ mod tests {
         assert_eq!("1.5Gi".parse::<Quantity>().unwrap().whole(), 3 << 29);
         for text in ["", "x", "1x", "1.2.3", "--1", "1ee"] {
             assert!(text.parse::<Quantity>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn canonical_texts_are_those_of_kubernetes() {
+        for (text, expected) in [
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("1024Mi", "1Gi"),
+            ("1536Mi", "1536Mi"),
+            ("0.5Gi", "512Mi"),
+            ("512", "512"),
+            ("1Ki", "1Ki"),
+            ("0.5Ki", "512"),
+            ("1e3", "1e3"),
+            ("1000000e-3", "1e3"),
+            ("1500", "1500"),
+            ("2000", "2k"),
+            ("0Gi", "0"),
+            ("-1024Ki", "-1Mi"),
+            ("1E", "1E"),
+        ] {
+            assert_eq!(canonical(text).unwrap(), expected, "{text}");
         }
     }
 

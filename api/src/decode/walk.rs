@@ -281,19 +281,9 @@ fn convert(scalar: Scalar, value: Value) -> Result<Value, Refusal> {
 }
 
 fn quantity(text: &str) -> Result<Value, Refusal> {
-    let number_end = text.bytes().position(|byte| !matches!(byte, b'+' | b'-' | b'.' | b'0'..=b'9')).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(number_end);
-    let exponent = |text: &str| text.strip_prefix(['e', 'E']).is_some_and(|digits| digits.parse::<i64>().is_ok());
-    let known = matches!(
-        suffix,
-        "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei"
-    );
-    if number.parse::<f64>().is_ok() && (known || exponent(suffix)) {
-        Ok(text.into())
-    } else {
-        Err(Refusal::Text(
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned(),
-        ))
+    match crate::quantity::canonical(text) {
+        Ok(text) => Ok(text.into()),
+        Err(error) => Err(Refusal::Text(error.to_string())),
     }
 }
 
