@@ -8,6 +8,7 @@
 //! that joins the two.
 
 pub mod decode;
+pub mod discovery;
 pub mod duration;
 pub mod field;
 pub mod kinds;
@@ -21,6 +22,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod strategy;
+pub mod table;
 
 #[cfg(test)]
 mod reference;
