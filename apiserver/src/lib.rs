@@ -4,5 +4,20 @@
 //! committed to the store first. Invariant: nothing reaches the store that was not authorized,
 //! admitted and validated, whichever door it came in by.
 
+pub mod addresses;
+pub mod admission;
 pub mod auth;
 pub mod authorization;
+pub mod cache;
+pub mod handlers;
+pub mod limits;
+pub mod metrics;
+pub mod negotiate;
+pub mod openapi;
+pub mod request;
+pub mod response;
+pub mod server;
+pub mod service;
+pub mod storage;
+
+pub use service::{Handle, Options, start};

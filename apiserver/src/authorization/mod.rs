@@ -10,6 +10,7 @@
 
 mod attributes;
 pub mod escalation;
+pub mod follow;
 pub mod index;
 pub mod reviews;
 pub mod rules;

@@ -1,6 +1,6 @@
 //! Reads: from the cache once it has caught up, from the store's history for the past.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Bound, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -134,7 +134,7 @@ impl Storage {
         let newest = revision.max(snapshot.values().map(|object| object.revision).max().unwrap_or(0));
         let end = range_end_text(&prefix);
         let mut page = Page { revision: newest, ..Page::default() };
-        let candidates = snapshot.range::<_, str>(prefix.as_str()..end.as_str()).map(|(_, object)| object);
+        let candidates = snapshot.range::<_, str>((Bound::Included(prefix.as_str()), Bound::Excluded(end.as_str()))).map(|(_, object)| object);
         for object in candidates.filter(|object| object.selected(resource, &options.labels, &options.fields)) {
             if options.limit > 0 && page.objects.len() == options.limit {
                 page.remaining = Some(page.remaining.unwrap_or(0) + 1);

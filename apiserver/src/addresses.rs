@@ -1,0 +1,188 @@
+//! Cluster addresses and node ports of Services.
+//!
+//! Each one that is given out is a key of its own in the store, taken in the same transaction as
+//! the Service: two API servers can never give out the same, and nothing leaks when one dies.
+
+use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
+
+use kontiki_api::{field::FieldError, object::text};
+use serde_json::{Value, json};
+
+use crate::storage::Guard;
+
+/// Ports of nodes that lead to Services.
+pub const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
+const PREFIX: &str = "/registry/kontiki.io/allocations/";
+
+/// A network of Services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceNetwork {
+    base: u32,
+    prefix_length: u8,
+}
+
+impl ServiceNetwork {
+    /// Parses `10.96.0.0/16`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no IPv4 network such as 10.96.0.0/16");
+        let (address, length) = text.split_once('/').ok_or_else(wrong)?;
+        let base: Ipv4Addr = address.parse().map_err(|_| wrong())?;
+        let prefix_length: u8 = length.parse().map_err(|_| wrong())?;
+        if !(8..=28).contains(&prefix_length) {
+            return Err(format!("{text:?}: the prefix must be 8 to 28 bits long"));
+        }
+        let mask = u32::MAX << (32 - prefix_length);
+        Ok(Self { base: u32::from(base) & mask, prefix_length })
+    }
+
+    fn size(self) -> u32 {
+        1 << (32 - self.prefix_length)
+    }
+
+    /// The address of the `kubernetes` Service.
+    #[must_use]
+    pub fn first(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.base + 1)
+    }
+
+    fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address) > self.base && u32::from(address) < self.base + self.size() - 1
+    }
+
+    /// Addresses below this are left to those who ask for one by name.
+    /// <https://kubernetes.io/docs/concepts/services-networking/cluster-ip-allocation/>
+    fn reserved(self) -> u32 {
+        (self.size() / 16).clamp(16, 256)
+    }
+
+    fn choose(self, random: u32, attempt: u32) -> Ipv4Addr {
+        let reserved = self.reserved();
+        let free = self.size() - reserved - 2;
+        Ipv4Addr::from(self.base + 1 + reserved + (random % free + attempt) % free)
+    }
+}
+
+fn address_key(address: &str) -> String {
+    format!("{PREFIX}addresses/{address}")
+}
+
+fn port_key(port: u64) -> String {
+    format!("{PREFIX}nodeports/{port}")
+}
+
+/// What a Service holds: keys of its addresses and ports.
+fn held(service: &Value) -> BTreeSet<String> {
+    let address = text(service, "/spec/clusterIP");
+    let address = (!address.is_empty() && address != "None").then(|| address_key(address));
+    let ports = service.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
+    let ports = ports.filter_map(|port| port["nodePort"].as_u64()).filter(|port| *port > 0).map(port_key);
+    address.into_iter().chain(ports).collect()
+}
+
+/// Fills in what a Service lacks and says which keys its write takes and gives back. `random` and
+/// `attempt` choose: a caller whose choice was taken calls again with the next attempt.
+pub fn allocate(
+    service: &mut Value,
+    old: Option<&Value>,
+    network: ServiceNetwork,
+    random: u32,
+    attempt: u32,
+) -> Result<Guard, Vec<FieldError>> {
+    let kind = text(service, "/spec/type").to_owned();
+    if kind == "ExternalName" {
+        if let Some(spec) = service.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.remove("clusterIP");
+            spec.remove("clusterIPs");
+        }
+    } else {
+        let asked = text(service, "/spec/clusterIP").to_owned();
+        let address = match asked.as_str() {
+            "" => network.choose(random, attempt).to_string(),
+            "None" => asked,
+            text if text.parse().is_ok_and(|address| network.contains(address)) => asked,
+            _ => {
+                let detail = "failed to allocate IP ".to_owned() + &asked + ": the provided network does not match the current range";
+                return Err(vec![FieldError::invalid("spec.clusterIPs", &json!([asked]), detail)]);
+            }
+        };
+        service["spec"]["clusterIP"] = json!(address);
+        service["spec"]["clusterIPs"] = json!([address]);
+    }
+    let wants_ports = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
+    allocate_ports(service, wants_ports, random, attempt)?;
+    let (before, after) = (old.map(held).unwrap_or_default(), held(service));
+    Ok(Guard { take: after.difference(&before).cloned().collect(), release: before.difference(&after).cloned().collect() })
+}
+
+fn allocate_ports(service: &mut Value, wanted: bool, random: u32, attempt: u32) -> Result<(), Vec<FieldError>> {
+    let (first, count) = (u32::from(*NODE_PORTS.start()), u32::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1);
+    let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+    for (index, port) in ports.into_iter().flatten().enumerate() {
+        if !wanted {
+            if let Some(port) = port.as_object_mut() {
+                port.remove("nodePort");
+            }
+            continue;
+        }
+        match port["nodePort"].as_u64() {
+            None | Some(0) => {
+                let index = u32::try_from(index).unwrap_or(0);
+                port["nodePort"] = json!(first + (random / 7 + attempt + index) % count);
+            }
+            Some(number) if u16::try_from(number).is_ok_and(|number| NODE_PORTS.contains(&number)) => {}
+            Some(_) => {
+                let field = format!("spec.ports[{index}].nodePort");
+                let detail = "provided port is not in the valid range. The range of valid ports is 30000-32767";
+                return Err(vec![FieldError::invalid(field, &port["nodePort"], detail)]);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a Service gives back when it goes.
+#[must_use]
+pub fn release(service: &Value) -> Guard {
+    Guard { take: Vec::new(), release: held(service).into_iter().collect() }
+}
+
+/// What the user is told whose chosen address or port somebody else has.
+#[must_use]
+pub fn taken(service: &Value) -> FieldError {
+    let address = text(service, "/spec/clusterIP");
+    FieldError::invalid("spec.clusterIPs", &json!([address]), format!("failed to allocate IP {address}: provided IP is already allocated"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_service_gets_an_address_above_the_reserved_ones() {
+        let network = ServiceNetwork::parse("10.96.0.0/16").unwrap();
+        let mut service = json!({"spec": {"type": "ClusterIP"}});
+        let guard = allocate(&mut service, None, network, 0, 0).unwrap();
+        assert_eq!(service["spec"]["clusterIP"], "10.96.1.1");
+        assert_eq!(guard.take, ["/registry/kontiki.io/allocations/addresses/10.96.1.1"]);
+        assert_eq!(network.first(), Ipv4Addr::new(10, 96, 0, 1));
+    }
+
+    #[test]
+    fn what_is_no_longer_held_is_given_back() {
+        let network = ServiceNetwork::parse("10.96.0.0/16").unwrap();
+        let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.96.3.3", "ports": [{"nodePort": 30001}]}});
+        let mut new = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.3.3", "ports": [{"nodePort": 30001}]}});
+        let guard = allocate(&mut new, Some(&old), network, 0, 0).unwrap();
+        assert_eq!(guard, Guard { take: vec![], release: vec![port_key(30001)] });
+    }
+
+    #[test]
+    fn addresses_outside_the_network_are_refused() {
+        let network = ServiceNetwork::parse("10.96.0.0/16").unwrap();
+        let mut service = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}});
+        assert!(allocate(&mut service, None, network, 0, 0).is_err());
+        let mut service = json!({"spec": {"type": "NodePort", "ports": [{"nodePort": 80}]}});
+        assert!(allocate(&mut service, None, network, 0, 0).is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! One file a kind of request: from a [`Call`](crate::service::Call) to an answer.
+//!
+//! In: who asks, for what, with which body. Out: an answer or a Status. Everything that reads or
+//! writes goes through [`crate::storage`]; what may be written is decided by pure functions.
+
+pub mod delete;
+pub mod encode;
+pub mod paths;
+pub mod read;
+pub mod subresource;
+pub mod watch;
+pub mod write;

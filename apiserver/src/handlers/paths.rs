@@ -1,0 +1,124 @@
+//! Paths that are no resource: discovery, OpenAPI, health, version, metrics.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use kontiki_api::{discovery, status::Status};
+use serde_json::{Value, json};
+
+use crate::{
+    response::{self, Body},
+    service::{ApiServer, Call},
+};
+
+/// Version of Kubernetes whose API this is.
+pub const KUBERNETES_VERSION: (&str, &str, &str) = ("1", "36", "v1.36.2+kontiki");
+
+/// Answers a path that is no resource.
+pub fn answer(server: &ApiServer, call: &Call) -> Result<Response<Body>, Status> {
+    if !matches!(call.info.verb.as_str(), "get" | "head") {
+        return Err(Status::method_not_allowed());
+    }
+    let parts: Vec<&str> = call.info.path.split('/').filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
+        [] => Ok(response::json(StatusCode::OK, &json!({ "paths": PATHS }))),
+        ["version"] => Ok(response::json(StatusCode::OK, &version())),
+        ["healthz" | "livez", ..] => Ok(health(call, &[("ping", None)])),
+        ["readyz", ..] => Ok(health(call, &server.readiness())),
+        ["metrics"] => metrics(server),
+        ["api"] => Ok(discover(call, true, || Some(discovery::api_versions(&server.options.advertise_address())))),
+        ["apis"] => Ok(discover(call, false, || Some(discovery::api_group_list()))),
+        ["api", version] => found(discovery::api_resource_list("", version)),
+        ["apis", group] => found(discovery::api_group(group)),
+        ["apis", group, version] => found(discovery::api_resource_list(group, version)),
+        ["openapi", rest @ ..] => crate::openapi::answer(call, rest),
+        _ => Err(Status::no_such_path()),
+    }
+}
+
+const PATHS: [&str; 9] =
+    ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+
+fn found(document: Option<Value>) -> Result<Response<Body>, Status> {
+    document.map(|document| response::json(StatusCode::OK, &document)).ok_or_else(Status::no_such_path)
+}
+
+/// Discovery at `/api` and `/apis`: aggregated where the client asks for it.
+fn discover(call: &Call, core: bool, legacy: impl Fn() -> Option<Value>) -> Response<Body> {
+    let accept = call.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    for entry in accept.split(',') {
+        let form = discovery::AGGREGATED_VERSIONS.iter().find(|version| {
+            entry.contains("as=APIGroupDiscoveryList") && entry.contains("application/json") && entry.split(';').any(|part| part.trim() == format!("v={version}"))
+        });
+        if let Some(version) = form {
+            let body = discovery::aggregated(core, version).to_string();
+            let media = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+            return tagged(call, &media, body);
+        }
+        if entry.trim() == "application/json" {
+            break;
+        }
+    }
+    tagged(call, "application/json", legacy().unwrap_or_default().to_string())
+}
+
+/// A document with an ETag; 304 to a client that has it.
+pub fn tagged(call: &Call, media: &str, body: String) -> Response<Body> {
+    let tag = discovery::etag(body.as_bytes());
+    let tag = if tag.starts_with('"') { tag } else { format!("\"{tag}\"") };
+    let known = call.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(tag.as_str());
+    let media = HeaderValue::from_str(media).unwrap_or(HeaderValue::from_static("application/json"));
+    let mut response = if known {
+        response::with_body(StatusCode::NOT_MODIFIED, media, response::full(Bytes::new()))
+    } else {
+        response::with_body(StatusCode::OK, media, response::full(Bytes::from(body)))
+    };
+    if let Ok(value) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+fn version() -> Value {
+    let (major, minor, version) = KUBERNETES_VERSION;
+    json!({
+        "major": major,
+        "minor": minor,
+        "gitVersion": version,
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, match std::env::consts::ARCH { "x86_64" => "amd64", "aarch64" => "arm64", other => other }),
+    })
+}
+
+/// A check's name and what is wrong, if something is.
+pub type Check = (&'static str, Option<String>);
+
+fn health(call: &Call, checks: &[Check]) -> Response<Body> {
+    let failed = checks.iter().any(|(_, problem)| problem.is_some());
+    let code = if failed { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+    if !failed && !call.info.query.contains_key("verbose") {
+        return response::text(code, "ok");
+    }
+    let mut text = String::new();
+    for (name, problem) in checks {
+        match problem {
+            None => text.push_str(&format!("[+]{name} ok\n")),
+            Some(problem) => text.push_str(&format!("[-]{name} failed: {problem}\n")),
+        }
+    }
+    let name = call.info.path.trim_matches('/');
+    text.push_str(&format!("{name} check {}\n", if failed { "failed" } else { "passed" }));
+    response::text(code, text)
+}
+
+fn metrics(server: &ApiServer) -> Result<Response<Body>, Status> {
+    let mut text = String::new();
+    let registry = server.metrics.lock();
+    prometheus_client::encoding::text::encode(&mut text, &registry).map_err(|error| Status::internal_error(error.to_string()))?;
+    let media = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    Ok(response::with_body(StatusCode::OK, media, response::full(Bytes::from(text))))
+}

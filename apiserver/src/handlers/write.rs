@@ -1,0 +1,325 @@
+//! create, update and patch.
+
+use http::{Response, StatusCode, header};
+use jiff::Timestamp;
+use kontiki_api::{
+    decode::{self, Expected, FieldValidation},
+    field::FieldError,
+    object::{self, Encoded, meta, text},
+    patch::{self, PatchType},
+    registry::Resource,
+    status::Status,
+};
+use serde_json::{Value, json};
+
+use super::encode;
+use crate::{
+    addresses,
+    admission::{self, Operation},
+    limits::EVENT_SECONDS,
+    negotiate,
+    response::{self, Body},
+    service::{ApiServer, Call},
+    storage::{Guard, Outcome, Written, store_failure},
+};
+
+/// How often another address is tried.
+const ALLOCATION_ATTEMPTS: u32 = 32;
+/// Patches that are taken.
+const PATCH_TYPES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+
+/// Which part of an object a write is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Everything but status.
+    Main,
+    /// Status.
+    Status,
+    /// A namespace's finalizers.
+    Finalize,
+}
+
+impl Part {
+    /// Part that a subresource names.
+    #[must_use]
+    pub fn of(subresource: &str) -> Option<Self> {
+        match subresource {
+            "" => Some(Self::Main),
+            "status" => Some(Self::Status),
+            "finalize" => Some(Self::Finalize),
+            _ => None,
+        }
+    }
+}
+
+/// `fieldValidation` of a request.
+pub fn field_validation(call: &Call) -> Result<FieldValidation, Status> {
+    let text = call.info.parameter("fieldValidation");
+    FieldValidation::parse(text).ok_or_else(|| {
+        let message = format!("fieldValidation: Unsupported value: {text:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"");
+        Status::bad_request(message)
+    })
+}
+
+/// Whether nothing is to be stored.
+pub fn is_dry_run(call: &Call) -> Result<bool, Status> {
+    match call.info.parameter("dryRun") {
+        "" => Ok(false),
+        "All" => Ok(true),
+        other => Err(Status::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""))),
+    }
+}
+
+/// The body as JSON: YAML is converted.
+pub fn json_body(call: &Call) -> Result<bytes::Bytes, Status> {
+    let media = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match media.split(';').next().unwrap_or_default().trim() {
+        "" | "application/json" => Ok(call.body.clone()),
+        "application/yaml" => {
+            let value: Value = serde_norway::from_slice(&call.body).map_err(|error| Status::bad_request(error.to_string()))?;
+            Ok(bytes::Bytes::from(value.to_string()))
+        }
+        _ => Err(Status::unsupported_media_type(&["application/json", "application/yaml"])),
+    }
+}
+
+/// create.
+pub async fn create(server: &ApiServer, call: &Call, resource: &'static Resource) -> Result<Response<Body>, Status> {
+    let accepted = negotiate::accept(&call.headers)?;
+    let expected = Expected::of(resource).ok_or_else(|| Status::internal_error("the kind has no schema"))?;
+    let decoded = decode::decode(&json_body(call)?, expected, field_validation(call)?)?;
+    let mut warnings = decoded.warnings;
+    let mut object = decoded.object;
+    check_namespace(&mut object, resource, &call.info.namespace)?;
+    let now = Timestamp::now();
+    object::before_create(&mut object, &uuid::Uuid::new_v4().to_string(), rand::random(), now);
+    resource.strategy.set_defaults(&mut object);
+    admission::admit(server, call, resource, Operation::Create, &mut object, None).await?;
+    resource.strategy.prepare_for_create(&mut object, now);
+    if resource.strategy.has_generation() {
+        meta::set(&mut object, "generation", 1);
+    }
+    let mut errors = object::validate_object_meta(&object, resource.key.namespaced, resource.strategy);
+    errors.extend(resource.strategy.validate(&object));
+    refuse(resource, &object, &errors)?;
+    warnings.extend(resource.strategy.warnings(&object));
+    let encoded = store_new(server, call, resource, object).await?;
+    let mut answer = encode::object(StatusCode::CREATED, resource, &encoded, &accepted, encode::include_object(&call.info)?)?;
+    response::warn(&mut answer, &warnings);
+    Ok(answer)
+}
+
+async fn store_new(server: &ApiServer, call: &Call, resource: &'static Resource, mut object: Value) -> Result<Encoded, Status> {
+    let (name, namespace) = (meta::name(&object).to_owned(), meta::namespace(&object).to_owned());
+    let is_service = resource.key == kontiki_api::resources::SERVICES;
+    let asked = object.clone();
+    let random = rand::random();
+    for attempt in 0..ALLOCATION_ATTEMPTS {
+        let guard = if is_service {
+            object.clone_from(&asked);
+            addresses::allocate(&mut object, None, server.options.service_network, random, attempt)
+                .map_err(|errors| refusal(resource, &asked, &errors))?
+        } else {
+            Guard::default()
+        };
+        if is_dry_run(call)? {
+            return Encoded::from_value(&object, 0).map_err(|error| Status::internal_error(error.to_string()));
+        }
+        let lease = if resource.key == kontiki_api::resources::EVENTS { event_lease(server).await? } else { 0 };
+        match server.storage.create(resource, &namespace, &name, &object, &guard, lease).await? {
+            Written::Stored(encoded) | Written::Removed(encoded) | Written::Unchanged(encoded) => return Ok(encoded),
+            Written::Taken if text(&asked, "/spec/clusterIP").is_empty() => {}
+            Written::Taken => return Err(refusal(resource, &object, &[addresses::taken(&object)])),
+        }
+    }
+    Err(Status::internal_error("failed to allocate a serviceIP: range is full"))
+}
+
+async fn event_lease(server: &ApiServer) -> Result<i64, Status> {
+    let request = kontiki_proto::etcdserverpb::LeaseGrantRequest { ttl: EVENT_SECONDS, id: 0 };
+    let answer = server.storage.kv.lease_grant(request).await.map_err(|error| store_failure(&error))?;
+    Ok(answer.id)
+}
+
+fn check_namespace(object: &mut Value, resource: &Resource, namespace: &str) -> Result<(), Status> {
+    if !resource.key.namespaced {
+        return Ok(());
+    }
+    let own = meta::namespace(object).to_owned();
+    if own.is_empty() {
+        meta::set(object, "namespace", namespace);
+    } else if own != namespace {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(message));
+    }
+    Ok(())
+}
+
+fn refuse(resource: &Resource, object: &Value, errors: &[FieldError]) -> Result<(), Status> {
+    if errors.is_empty() { Ok(()) } else { Err(refusal(resource, object, errors)) }
+}
+
+fn refusal(resource: &Resource, object: &Value, errors: &[FieldError]) -> Status {
+    Status::invalid(resource.key.group, resource.key.kind, meta::name(object), errors)
+}
+
+/// update of a part.
+pub async fn update(server: &ApiServer, call: &Call, resource: &'static Resource, part: Part) -> Result<Response<Body>, Status> {
+    let expected = Expected::of(resource).ok_or_else(|| Status::internal_error("the kind has no schema"))?;
+    let decoded = decode::decode(&json_body(call)?, expected, field_validation(call)?)?;
+    let mut sent = decoded.object;
+    check_namespace(&mut sent, resource, &call.info.namespace)?;
+    if meta::name(&sent).is_empty() {
+        let error = FieldError::required("metadata.name", "name must be provided");
+        return Err(Status::invalid(resource.key.group, resource.key.kind, "", &[error]));
+    }
+    if meta::name(&sent) != call.info.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({})",
+            meta::name(&sent),
+            call.info.name
+        )));
+    }
+    resource.strategy.set_defaults(&mut sent);
+    change_with(server, call, resource, part, decoded.warnings, move |_| Ok(sent.clone())).await
+}
+
+/// patch of a part.
+pub async fn patch(server: &ApiServer, call: &Call, resource: &'static Resource, part: Part) -> Result<Response<Body>, Status> {
+    let patch_type = patch_type(call)?;
+    let type_ = resource.type_().ok_or_else(|| Status::internal_error("the kind has no schema"))?;
+    let (body, validation) = (call.body.clone(), field_validation(call)?);
+    let warnings = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let seen = std::sync::Arc::clone(&warnings);
+    let mut answer = change_with(server, call, resource, part, Vec::new(), move |old| {
+        let patched = patch::apply(patch_type, old, &body, type_, validation)?;
+        *seen.lock() = patched.warnings;
+        let mut object = patched.object;
+        resource.strategy.set_defaults(&mut object);
+        Ok(object)
+    })
+    .await?;
+    response::warn(&mut answer, &warnings.lock());
+    Ok(answer)
+}
+
+/// Kind of a patch, from its media type.
+pub fn patch_type(call: &Call) -> Result<PatchType, Status> {
+    let media = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    PatchType::from_media_type(media).ok_or_else(|| Status::unsupported_media_type(&PATCH_TYPES))
+}
+
+async fn change_with(
+    server: &ApiServer,
+    call: &Call,
+    resource: &'static Resource,
+    part: Part,
+    warnings: Vec<String>,
+    mut compute: impl FnMut(&Value) -> Result<Value, Status>,
+) -> Result<Response<Body>, Status> {
+    let accepted = negotiate::accept(&call.headers)?;
+    let dry_run = is_dry_run(call)?;
+    let (namespace, name) = (call.info.namespace_of(resource), call.info.name.as_str());
+    if part == Part::Main {
+        // What admission needs to know is the change itself; it is asked before the transaction and
+        // sees what the cache has.
+        if let Ok(cached) = server.storage.get_cached(resource, namespace, name) {
+            let old = cached.encoded.value();
+            if let Ok(mut new) = compute(&old) {
+                admission::admit(server, call, resource, Operation::Update, &mut new, Some(&old)).await?;
+            }
+        }
+    }
+    let random = rand::random();
+    let mut attempt = 0;
+    let mut dry = None;
+    let written = loop {
+        let dry_slot = &mut dry;
+        let compute = &mut compute;
+        let change = |old: Value| {
+            let new = compute(&old)?;
+            let outcome = next(server, resource, part, new, &old, random, attempt)?;
+            if dry_run && let Outcome::Store(object, _) = &outcome {
+                *dry_slot = Some(object.clone());
+                return Ok(Outcome::Store(old, Guard::default()));
+            }
+            Ok(outcome)
+        };
+        match server.storage.change(resource, namespace, name, change).await? {
+            Written::Taken if attempt < ALLOCATION_ATTEMPTS => attempt += 1,
+            Written::Taken => return Err(Status::internal_error("failed to allocate a serviceIP: range is full")),
+            Written::Stored(encoded) | Written::Removed(encoded) | Written::Unchanged(encoded) => break encoded,
+        }
+    };
+    let shown = match dry {
+        Some(object) => Encoded::from_value(&object, written.resource_version()).map_err(|error| Status::internal_error(error.to_string()))?,
+        None => written,
+    };
+    let mut answer = encode::object(StatusCode::OK, resource, &shown, &accepted, encode::include_object(&call.info)?)?;
+    response::warn(&mut answer, &warnings);
+    Ok(answer)
+}
+
+/// What becomes of an object when `new` was asked for in place of `old`: pure but for the chosen
+/// address, which `random` and `attempt` decide.
+fn next(
+    server: &ApiServer,
+    resource: &'static Resource,
+    part: Part,
+    mut new: Value,
+    old: &Value,
+    random: u32,
+    attempt: u32,
+) -> Result<Outcome, Status> {
+    let (key, name) = (&resource.key, meta::name(old));
+    let (sent, current) = (meta::resource_version(&new), meta::resource_version(old));
+    if !sent.is_empty() && sent != "0" && sent != current {
+        return Err(Status::modified(key.group, key.plural, name));
+    }
+    if !meta::uid(&new).is_empty() && meta::uid(&new) != meta::uid(old) {
+        let why = format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", meta::uid(&new), meta::uid(old));
+        return Err(Status::conflict(key.group, key.plural, name, &why));
+    }
+    object::before_update(&mut new, old);
+    let strategy = resource.strategy;
+    let mut errors = Vec::new();
+    match part {
+        Part::Main => {
+            strategy.prepare_for_update(&mut new, old);
+            if strategy.has_generation() {
+                let generation = object::count_generation(&new, old);
+                meta::set(&mut new, "generation", generation);
+            }
+            errors.extend(object::validate_object_meta_update(&new, old));
+            errors.extend(strategy.validate_update(&new, old));
+        }
+        Part::Status => {
+            strategy.prepare_for_status_update(&mut new, old);
+            errors.extend(strategy.validate_status_update(&new, old));
+        }
+        Part::Finalize => {
+            let finalizers = new.pointer("/spec/finalizers").cloned().unwrap_or_else(|| json!([]));
+            new = old.clone();
+            new["spec"]["finalizers"] = finalizers;
+        }
+    }
+    refuse(resource, &new, &errors)?;
+    if meta::is_deleting(&new) && is_finished(&new) {
+        let guard = if *key == kontiki_api::resources::SERVICES { addresses::release(old) } else { Guard::default() };
+        return Ok(Outcome::Remove(guard));
+    }
+    let mut guard = Guard::default();
+    if *key == kontiki_api::resources::SERVICES && part == Part::Main {
+        guard = addresses::allocate(&mut new, Some(old), server.options.service_network, random, attempt)
+            .map_err(|errors| refusal(resource, old, &errors))?;
+    }
+    Ok(Outcome::Store(new, guard))
+}
+
+/// Whether an object whose deletion was asked for waits for nobody any more.
+fn is_finished(object: &Value) -> bool {
+    let grace = meta::get(object, "deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
+    let none = |list: Option<&Value>| list.and_then(Value::as_array).is_none_or(Vec::is_empty);
+    grace == 0 && none(meta::get(object, "finalizers")) && none(object.pointer("/spec/finalizers"))
+}

@@ -1,0 +1,104 @@
+//! The port: TLS, HTTP/1.1 and HTTP/2, a body within its limit, a user, then the one request path.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use jiff::Timestamp;
+use kontiki_api::status::Status;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    auth::{UserInfo, certificate},
+    limits::BODY_BYTES_MAX,
+    response::{self, Body},
+    service::{DRAIN, Handle},
+};
+
+/// How long a client may take to complete the TLS handshake.
+const HANDSHAKE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Streams that one HTTP/2 connection may have open.
+const STREAMS_MAX: u32 = 1000;
+
+/// Why the port cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken or not this machine's.
+    #[error("listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+}
+
+/// Serves a port until `shutdown`.
+pub async fn serve(handle: Handle, address: SocketAddr, tls: ServerConfig, shutdown: CancellationToken) -> Result<(), ServeError> {
+    let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(connection(stream, acceptor.clone(), handle.clone(), shutdown.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+    connections.close();
+    let _ = tokio::time::timeout(DRAIN, connections.wait()).await;
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, handle: Handle, shutdown: CancellationToken) {
+    let _ = stream.set_nodelay(true);
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await else { return };
+    let certified = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(certificate::user);
+    let certified = certified.map(Arc::new);
+    let service = service_fn(move |request| {
+        let (handle, certified) = (handle.clone(), certified.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(&handle, certified.as_deref(), request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(Some(std::time::Duration::from_secs(30)));
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        () = shutdown.cancelled() => serving.as_mut().graceful_shutdown(),
+    }
+    let _ = serving.await;
+}
+
+async fn answer(handle: &Handle, certified: Option<&UserInfo>, request: Request<Incoming>) -> Response<Body> {
+    let user = match handle.server().authenticator.authenticate(certified, request.headers(), Timestamp::now()).await {
+        Ok(user) => user,
+        Err(status) => return response::status(&status),
+    };
+    let (head, body) = request.into_parts();
+    let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return response::status(&Status::request_entity_too_large(BODY_BYTES_MAX));
+        }
+        Err(error) => return response::status(&Status::bad_request(error.to_string())),
+    };
+    handle.call(user, Request::from_parts(head, Bytes::from(body))).await
+}

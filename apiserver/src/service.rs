@@ -1,0 +1,309 @@
+//! The API server: options in, a handle out, and the one way of every request.
+//!
+//! authenticate -> authorize -> handler (admit, default, validate, commit). A request that comes in
+//! by [`Handle::call`] is authenticated already; all the rest is the same.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{HeaderMap, Request, Response};
+use jiff::Timestamp;
+use kontiki_api::{
+    registry::{self, Resource},
+    resources::{PODS, ResourceKey, SERVICE_ACCOUNTS},
+    status::Status,
+};
+use kontiki_store::kv::Kv;
+use parking_lot::{Mutex, RwLock};
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    addresses::ServiceNetwork,
+    auth::{Authenticator, Objects, UserInfo},
+    authorization::{self, Attributes, Index},
+    cache,
+    handlers::{delete, paths, read, subresource, watch, write},
+    limits::{REQUEST_DEADLINE, REQUESTS_MAX},
+    metrics::Metrics,
+    request::RequestInfo,
+    response::{self, Body},
+    storage::{Storage, keys},
+};
+
+/// What an API server needs.
+#[derive(Clone)]
+pub struct Options {
+    /// The store.
+    pub kv: Arc<dyn Kv>,
+    /// Address and port that clients are told.
+    pub advertise: std::net::SocketAddr,
+    /// Network of Services.
+    pub service_network: ServiceNetwork,
+    /// Keys that sign and verify service-account tokens.
+    pub service_account_keys: Arc<crate::auth::keys::Keys>,
+    /// Issuer of those tokens.
+    pub issuer: String,
+}
+
+impl Options {
+    /// Address that discovery tells.
+    #[must_use]
+    pub fn advertise_address(&self) -> String {
+        self.advertise.to_string()
+    }
+}
+
+/// A request on its way, authenticated.
+pub struct Call {
+    /// Who asks.
+    pub user: UserInfo,
+    /// What is asked.
+    pub info: RequestInfo,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body, within the limit.
+    pub body: Bytes,
+}
+
+/// The parts of a running API server.
+pub struct ApiServer {
+    /// Options.
+    pub options: Options,
+    /// Objects.
+    pub storage: Storage,
+    /// Roles and bindings.
+    pub index: Arc<RwLock<Index>>,
+    /// Users.
+    pub authenticator: Authenticator,
+    /// What `/metrics` shows.
+    pub metrics: Mutex<Registry>,
+    /// Ends watches.
+    pub shutdown: CancellationToken,
+    counters: Metrics,
+    requests: Semaphore,
+    bootstrapped: std::sync::atomic::AtomicBool,
+}
+
+/// The way into an API server in this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    server: Arc<ApiServer>,
+}
+
+/// Starts an API server's caches and background work; [`crate::server::serve`] opens its port.
+#[must_use]
+pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -> Handle {
+    let caches = cache::start(Arc::clone(&options.kv), shutdown.clone());
+    let storage = Storage { kv: Arc::clone(&options.kv), caches };
+    let index = authorization::follow::start(Arc::clone(&storage.caches), shutdown.clone());
+    let objects = Arc::new(StoredObjects { storage: storage.clone() });
+    let keys = Arc::clone(&options.service_account_keys);
+    let authenticator = Authenticator::new(keys, options.issuer.clone(), Vec::new(), objects);
+    let mut metrics = metrics;
+    let counters = Metrics::register(&mut metrics);
+    let server = ApiServer {
+        options,
+        storage,
+        index,
+        authenticator,
+        metrics: Mutex::new(metrics),
+        shutdown,
+        counters,
+        requests: Semaphore::new(REQUESTS_MAX),
+        bootstrapped: false.into(),
+    };
+    Handle { server: Arc::new(server) }
+}
+
+impl Handle {
+    /// Answers a request of that user: the door for components in this process.
+    pub async fn call(&self, user: UserInfo, request: Request<Bytes>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let info = RequestInfo::parse(&head.method, &head.uri);
+        self.server.handle(Call { user, info, headers: head.headers, body }).await
+    }
+
+    /// The server itself.
+    #[must_use]
+    pub fn server(&self) -> &Arc<ApiServer> {
+        &self.server
+    }
+
+    /// Says that what a cluster needs from its first moment is there.
+    pub fn set_bootstrapped(&self) {
+        self.server.bootstrapped.store(true, std::sync::atomic::Ordering::Release);
+    }
+}
+
+impl ApiServer {
+    async fn handle(&self, call: Call) -> Response<Body> {
+        let began = std::time::Instant::now();
+        let labels = self.counters.labels(&call.info);
+        let work = std::panic::AssertUnwindSafe(self.limited(&call)).catch_unwind();
+        let response = match work.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(status)) => response::status(&status),
+            Err(_) => {
+                self.counters.count_panic();
+                response::status(&Status::internal_error("this request caused apiserver to panic. Look in the logs for details"))
+            }
+        };
+        self.counters.count(labels, response.status(), began.elapsed());
+        response
+    }
+
+    async fn limited(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let long = call.info.verb == "watch" || matches!(call.info.subresource.as_str(), "log" | "exec");
+        if long {
+            return self.authorized(call).await;
+        }
+        let Ok(_permit) = self.requests.try_acquire() else {
+            return Err(Status::too_many_requests("Too many requests, please try again later.", 1));
+        };
+        let late = |_| Status::timeout("request did not complete within the allotted timeout", 0);
+        tokio::time::timeout(REQUEST_DEADLINE, self.authorized(call)).await.map_err(late)?
+    }
+
+    async fn authorized(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let attributes = attributes(&call.info);
+        let decision = self.index.read().authorize(&call.user, &attributes);
+        if let authorization::Decision::Denied(reason) = decision {
+            return Err(attributes.forbidden(&call.user, &reason));
+        }
+        if !call.info.is_resource {
+            return paths::answer(self, call);
+        }
+        let info = &call.info;
+        let resource = registry::find(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
+        if !info.subresource.is_empty() {
+            return self.subresource(call, resource).await;
+        }
+        if !resource.verbs.contains(&info.verb.as_str()) {
+            return Err(Status::method_not_allowed());
+        }
+        if !resource.is_stored() {
+            return self.review(call, resource).await;
+        }
+        match info.verb.as_str() {
+            "get" => read::get(self, call, resource).await,
+            "list" => read::list(self, call, resource).await,
+            "watch" => watch::run(self, call, resource).await,
+            "create" => write::create(self, call, resource).await,
+            "update" => write::update(self, call, resource, write::Part::Main).await,
+            "patch" => write::patch(self, call, resource, write::Part::Main).await,
+            "delete" => delete::one(self, call, resource).await,
+            "deletecollection" => delete::collection(self, call, resource).await,
+            _ => Err(Status::method_not_allowed()),
+        }
+    }
+
+    async fn subresource(&self, call: &Call, resource: &'static Resource) -> Result<Response<Body>, Status> {
+        let info = &call.info;
+        let part = resource.subresource(&info.subresource).ok_or_else(Status::no_such_path)?;
+        if !part.verbs.contains(&info.verb.as_str()) {
+            return Err(Status::method_not_allowed());
+        }
+        match (part.name, info.verb.as_str()) {
+            ("scale", _) => subresource::scale(self, call, resource).await,
+            ("binding", _) => subresource::bind(self, call, &info.name).await,
+            ("token", _) if resource.key == SERVICE_ACCOUNTS => {
+                let request = review_body(call)?;
+                let now = Timestamp::now();
+                let answer = crate::auth::token_request::answer(&self.authenticator, &info.namespace, &info.name, request, now).await?;
+                Ok(response::json(http::StatusCode::CREATED, &answer))
+            }
+            ("log" | "exec", _) if resource.key == PODS => Err(Status::service_unavailable("this server has no way to the nodes")),
+            (_, "get") => read::get(self, call, resource).await,
+            (name, "update") => write::update(self, call, resource, write::Part::of(name).ok_or_else(Status::no_such_path)?).await,
+            (name, "patch") => write::patch(self, call, resource, write::Part::of(name).ok_or_else(Status::no_such_path)?).await,
+            _ => Err(Status::method_not_allowed()),
+        }
+    }
+
+    async fn review(&self, call: &Call, resource: &'static Resource) -> Result<Response<Body>, Status> {
+        let key = &resource.key;
+        if key.kind == "Binding" {
+            return subresource::bind(self, call, "").await;
+        }
+        let review = review_body(call)?;
+        let answer = if key.group == "authentication.k8s.io" {
+            crate::auth::reviews::answer(&self.authenticator, key, &call.user, review, Timestamp::now()).await?
+        } else {
+            let index = self.index.read();
+            authorization::reviews::answer(&index, key, &call.info.namespace, &call.user, review)?
+        };
+        Ok(response::json(http::StatusCode::CREATED, &answer))
+    }
+
+    /// What `/readyz` checks.
+    #[must_use]
+    pub fn readiness(&self) -> Vec<paths::Check> {
+        let synced = self.storage.caches.current_revision() > 0;
+        let leader = self.options.kv.leadership().borrow().leader_id.is_some();
+        let bootstrapped = self.bootstrapped.load(std::sync::atomic::Ordering::Acquire);
+        let shutting_down = self.shutdown.is_cancelled();
+        let unless = |good: bool, problem: &str| (!good).then(|| problem.to_owned());
+        vec![
+            ("ping", None),
+            ("etcd", unless(leader, "the store has no leader")),
+            ("informer-sync", unless(synced, "the watch cache is not filled yet")),
+            ("poststarthook/rbac/bootstrap-roles", unless(bootstrapped, "not finished")),
+            ("shutdown", unless(!shutting_down, "process is shutting down")),
+        ]
+    }
+}
+
+fn review_body(call: &Call) -> Result<Value, Status> {
+    serde_json::from_slice(&write::json_body(call)?).map_err(|error| Status::bad_request(error.to_string()))
+}
+
+fn attributes(info: &RequestInfo) -> Attributes {
+    Attributes {
+        verb: info.verb.clone(),
+        group: info.group.clone(),
+        version: info.version.clone(),
+        resource: info.resource.clone(),
+        subresource: info.subresource.clone(),
+        namespace: info.namespace.clone(),
+        name: info.name.clone(),
+        path: info.path.clone(),
+    }
+}
+
+impl RequestInfo {
+    /// The namespace where the resource has one: a namespace itself lies in none.
+    #[must_use]
+    pub fn namespace_of(&self, resource: &Resource) -> &str {
+        if resource.key.namespaced { &self.namespace } else { "" }
+    }
+}
+
+/// Objects for authentication: the cache, with the store behind it.
+struct StoredObjects {
+    storage: Storage,
+}
+
+#[async_trait]
+impl Objects for StoredObjects {
+    fn cached(&self, key: &ResourceKey, namespace: &str, name: &str) -> Option<Value> {
+        let cache = self.storage.caches.of(registry::of(key)?)?;
+        cache.get(&keys::object(key, namespace, name)).map(|object| object.encoded.value())
+    }
+
+    async fn fresh(&self, key: &ResourceKey, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
+        let resource = registry::of(key).ok_or_else(Status::no_such_path)?;
+        match self.storage.get(resource, namespace, name).await {
+            Ok(object) => Ok(Some(object.encoded.value())),
+            Err(status) if status.code == 404 => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+}
+
+/// How long a server that is told to end lets requests finish.
+pub const DRAIN: Duration = Duration::from_secs(2);
