@@ -27,3 +27,15 @@ pub mod authpb {
 pub mod etcdserverpb {
     include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
 }
+
+/// Kontiki's own packages, nested as they are named.
+#[allow(clippy::all)]
+pub mod kontiki {
+    /// What members of the store write and say to each other.
+    pub mod store {
+        /// Version 1.
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/kontiki.store.v1.rs"));
+        }
+    }
+}

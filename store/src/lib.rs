@@ -6,11 +6,20 @@
 //! log to the same state.
 
 pub mod error;
+pub mod etcd;
 pub mod kv;
 pub mod limits;
 pub mod memory;
+pub mod metrics;
 pub mod mvcc;
+pub mod raft;
+pub mod service;
+pub mod state;
+pub mod tls;
 pub mod watch;
+
+pub use service::{Handle, Options, Service, StartError};
+pub use tls::TlsFiles;
 
 /// The etcd release whose API is served; clients switch features on by it.
 pub const ETCD_VERSION: &str = "3.5.0";

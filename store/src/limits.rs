@@ -22,3 +22,39 @@ pub const WATCH_BATCH_EVENTS_MAX: usize = 1000;
 
 /// How long a proposal waits for its result: etcd's 5 s plus two elections.
 pub const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// Bytes of the log's newest entries that stay in memory for followers and for apply.
+pub const LOG_CACHE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Writes that wait for the log's thread.
+pub const LOG_COMMANDS_MAX: usize = 1024;
+
+/// Bytes that share one fsync of the log: more would only delay those who wait.
+pub const LOG_GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of the proposals in one log entry; a single larger proposal travels alone.
+pub const BATCH_BYTES_MAX: usize = 512 * 1024;
+
+/// Proposals in one log entry.
+pub const BATCH_PROPOSALS_MAX: usize = 1000;
+
+/// Proposals that wait to be sent.
+pub const PROPOSALS_WAITING_MAX: usize = 10_000;
+
+/// Bytes of recent events in memory, from which watches that keep up are fed.
+pub const RECENT_EVENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of one message between peers: a batch of large entries fits.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of one part of a snapshot's file.
+pub const SNAPSHOT_PART_BYTES: usize = 256 * 1024;
+
+/// Bytes of one answer to a client: lists may be long, as with etcd.
+pub const CLIENT_ANSWER_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Watches on one stream.
+pub const WATCHES_PER_STREAM_MAX: usize = 10_000;
+
+/// Bytes of a watch response, where the client asked for fragments.
+pub const WATCH_FRAGMENT_BYTES: usize = 1536 * 1024;

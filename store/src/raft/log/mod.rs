@@ -1,0 +1,176 @@
+//! The log: votes and entries of this member, in a small RocksDB whose write-ahead log is the log.
+//!
+//! In come openraft's appends, votes, truncations and purges; each is put into memory and queued to
+//! one IO thread, which writes all that waits with one fsync and then reports back.
+//! Invariant: one strict order for everything written; a record is read back only if its checksum
+//! holds; only an incomplete last record is ever cut off.
+
+mod codec;
+mod files;
+mod io;
+
+use std::fmt::Debug;
+use std::io::Error as IoError;
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+use std::sync::Arc;
+
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
+
+use self::files::Files;
+pub use self::files::OpenError;
+use self::io::{Command, Writer};
+use crate::metrics::Metrics;
+use crate::raft::types::{Config, Entry, LogId, Vote};
+
+/// The log of one member; clones share it.
+#[derive(Clone)]
+pub struct LogStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    files: Arc<Files>,
+    memory: Arc<parking_lot::Mutex<io::Memory>>,
+    writer: Writer,
+}
+
+impl LogStore {
+    /// Opens or creates the log in a directory.
+    pub fn open(
+        path: &Path,
+        options: &rocksdb::Options,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
+        let files = Arc::new(Files::open(path, options)?);
+        let memory = Arc::new(parking_lot::Mutex::new(io::Memory::load(&files)?));
+        let writer = Writer::start(files.clone(), memory.clone(), metrics);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                files,
+                memory,
+                writer,
+            }),
+        })
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.shared.files.disk_bytes()
+    }
+
+    async fn wait(&self, command: impl FnOnce(io::Done) -> Command) -> Result<(), IoError> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.shared.writer.send(command(io::Done::Signal(sender)))?;
+        receiver
+            .await
+            .map_err(|_| IoError::other("the log's thread has stopped"))?
+    }
+}
+
+impl RaftLogReader<Config> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, IoError> {
+        let start = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(index) => index + 1,
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => u64::MAX,
+        };
+        let cached = self.shared.memory.lock().read(start, end);
+        match cached {
+            Ok(entries) => Ok(entries),
+            // The range begins before what is kept in memory: older entries are on disk for sure.
+            Err(first_cached) => {
+                let mut entries = self.shared.files.read(start, end.min(first_cached))?;
+                if end > first_cached {
+                    let rest = self.shared.memory.lock().read(first_cached, end);
+                    entries.extend(match rest {
+                        Ok(rest) => rest,
+                        // Evicted meanwhile, so it is on disk by now.
+                        Err(_) => self.shared.files.read(first_cached, end)?,
+                    });
+                }
+                Ok(entries)
+            }
+        }
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, IoError> {
+        Ok(self.shared.memory.lock().vote)
+    }
+}
+
+impl RaftLogStorage<Config> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Config>, IoError> {
+        let memory = self.shared.memory.lock();
+        Ok(LogState {
+            last_purged_log_id: memory.purged,
+            last_log_id: memory.last,
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), IoError> {
+        self.shared.memory.lock().vote = Some(*vote);
+        let record = codec::vote(vote);
+        self.wait(|done| Command::Vote(record, done)).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), IoError> {
+        let Some(committed) = committed else {
+            return Ok(());
+        };
+        self.shared.memory.lock().committed = Some(committed);
+        // Only a lower bound, so it may ride along with the next fsync.
+        self.shared.writer.send(Command::Committed(codec::log_id(
+            codec::COMMITTED_KEY,
+            &committed,
+        )))
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, IoError> {
+        Ok(self.shared.memory.lock().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Config>) -> Result<(), IoError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let cuts = self.shared.memory.lock().append(&entries);
+        self.shared
+            .writer
+            .send(Command::Append(entries, cuts, io::Done::Flushed(callback)))
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), IoError> {
+        let next = last_log_id.map_or(0, |id| id.index + 1);
+        self.shared.memory.lock().truncate(next, last_log_id);
+        self.wait(|done| Command::Truncate(next, done)).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), IoError> {
+        self.shared.memory.lock().purge(log_id);
+        let record = codec::log_id(codec::PURGED_KEY, &log_id);
+        self.wait(|done| Command::Purge(log_id.index, record, done))
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests;

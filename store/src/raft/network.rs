@@ -1,0 +1,262 @@
+//! This member's way to its peers: connections of their own, mutual TLS, heartbeats apart.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use kontiki_proto::kontiki::store::v1 as pb;
+use openraft::OptionalSend;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use pb::peer_client::PeerClient;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+use super::snapshot::{self, SnapshotHandle};
+use super::types::{Config, Peer, Snapshot, Vote};
+use super::wire::{self, Malformed};
+use crate::limits::PEER_MESSAGE_BYTES_MAX;
+use crate::state::store::State;
+use crate::tls::Connector;
+
+/// Parts of a snapshot that wait to be sent.
+const SNAPSHOT_PARTS_MAX: usize = 8;
+
+/// Makes connections.
+#[derive(Clone)]
+pub struct Network {
+    connector: Connector,
+    state: Arc<State>,
+}
+
+impl Network {
+    /// With the identity of this member.
+    #[must_use]
+    pub fn new(connector: Connector, state: Arc<State>) -> Self {
+        Self { connector, state }
+    }
+
+    /// A client of a peer.
+    #[must_use]
+    pub fn client(&self, url: &str) -> PeerClient<Channel> {
+        PeerClient::new(self.connector.channel(url))
+            .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
+    }
+}
+
+impl RaftNetworkFactory<Config> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, _target: u64, node: &Peer) -> Connection {
+        Connection {
+            client: self.client(&node.url),
+            state: self.state.clone(),
+            pipelined: true,
+        }
+    }
+
+    async fn new_heartbeat_client(&mut self, _target: u64, node: &Peer) -> Connection {
+        Connection {
+            client: self.client(&node.url),
+            state: self.state.clone(),
+            pipelined: false,
+        }
+    }
+}
+
+/// One connection to one peer, for one purpose.
+pub struct Connection {
+    client: PeerClient<Channel>,
+    state: Arc<State>,
+    /// Whether many appends may be under way at once.
+    pipelined: bool,
+}
+
+fn failed(status: &Status) -> RPCError<Config> {
+    match status.code() {
+        Code::Unavailable => RPCError::Unreachable(Unreachable::new(status)),
+        _ => RPCError::Network(NetworkError::new(status)),
+    }
+}
+
+fn malformed(error: &Malformed) -> RPCError<Config> {
+    RPCError::Network(NetworkError::new(error))
+}
+
+/// With the time that openraft gives an answer.
+fn request<T>(message: T, option: &RPCOption) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(option.hard_ttl());
+    request
+}
+
+fn append_request(append: AppendEntriesRequest<Config>) -> pb::AppendRequest {
+    pb::AppendRequest {
+        vote: Some(wire::vote(&append.vote)),
+        previous: append.prev_log_id.as_ref().map(wire::log_id),
+        entries: append.entries.iter().map(wire::entry).collect(),
+        committed: append.leader_commit.as_ref().map(wire::log_id),
+    }
+}
+
+fn stream_result(response: &pb::AppendResponse) -> Result<StreamAppendResult<Config>, Malformed> {
+    use pb::append_response::Result::{Conflict, HigherVote, Partial, Success};
+    let log_id = response.log_id.as_ref().map(wire::to_log_id);
+    Ok(match response.result() {
+        Success | Partial => Ok(log_id),
+        Conflict => Err(StreamAppendError::Conflict(
+            log_id.ok_or(Malformed("conflict with nothing"))?,
+        )),
+        HigherVote => Err(StreamAppendError::HigherVote(wire::to_vote(
+            response.vote.as_ref(),
+        )?)),
+    })
+}
+
+impl RaftNetworkV2<Config> for Connection {
+    type SnapshotData = SnapshotHandle;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Config>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Config>, RPCError<Config>> {
+        use pb::append_response::Result::{Conflict, HigherVote, Partial, Success};
+        let answer = self
+            .client
+            .append_once(request(append_request(rpc), &option))
+            .await;
+        let answer = answer.map_err(|status| failed(&status))?.into_inner();
+        Ok(match answer.result() {
+            Success => AppendEntriesResponse::Success,
+            Partial => {
+                AppendEntriesResponse::PartialSuccess(answer.log_id.as_ref().map(wire::to_log_id))
+            }
+            Conflict => AppendEntriesResponse::Conflict,
+            HigherVote => {
+                let vote =
+                    wire::to_vote(answer.vote.as_ref()).map_err(|error| malformed(&error))?;
+                AppendEntriesResponse::HigherVote(vote)
+            }
+        })
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<Config>, RPCError<Config>>>,
+            RPCError<Config>,
+        >,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<Config>> + OptionalSend + Unpin + 'static,
+    {
+        if !self.pipelined {
+            return stream_append_sequential(self, input, option);
+        }
+        Box::pin(async move {
+            let answers = self.client.append(input.map(append_request)).await;
+            let answers = answers.map_err(|status| failed(&status))?.into_inner();
+            let results = answers.map(|answer| {
+                let answer = answer.map_err(|status| failed(&status))?;
+                stream_result(&answer).map_err(|error| malformed(&error))
+            });
+            let results: BoxStream<'s, _> = Box::pin(results);
+            Ok(results)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Config>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Config>, RPCError<Config>> {
+        self.ask_vote(rpc, &option, false).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Config>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Config>, RPCError<Config>> {
+        self.ask_vote(rpc, &option, true).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        _snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Config>, StreamingError<Config>> {
+        let (sender, parts) = tokio::sync::mpsc::channel(SNAPSHOT_PARTS_MAX);
+        let state = self.state.clone();
+        let reading = tokio::task::spawn_blocking(move || snapshot::send(&state, &vote, &sender));
+        let sending = self.client.snapshot(ReceiverStream::new(parts));
+        let answer = tokio::select! {
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            answer = sending => answer,
+        };
+        if let Ok(Err(error)) = reading.await {
+            tracing::warn!(%error, "cannot send a snapshot");
+        }
+        let answer = answer.map_err(|status| match status.code() {
+            Code::Unavailable => StreamingError::Unreachable(Unreachable::new(&status)),
+            _ => StreamingError::Network(NetworkError::new(&status)),
+        })?;
+        let vote = wire::to_vote(answer.into_inner().vote.as_ref());
+        Ok(SnapshotResponse {
+            vote: vote.map_err(|error| StreamingError::Network(NetworkError::new(&error)))?,
+        })
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Config>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Config>, RPCError<Config>> {
+        let message = pb::TransferLeaderRequest {
+            from: Some(wire::vote(req.from_leader())),
+            to: *req.to_node_id(),
+            last_log_id: req.last_log_id().map(wire::log_id),
+        };
+        let answer = self.client.transfer_leader(request(message, &option)).await;
+        let answer = answer.map_err(|status| failed(&status))?.into_inner();
+        if answer.refused.is_empty() {
+            return Ok(Ok(()));
+        }
+        Err(RPCError::Network(NetworkError::from_string(answer.refused)))
+    }
+}
+
+impl Connection {
+    async fn ask_vote(
+        &mut self,
+        rpc: VoteRequest<Config>,
+        option: &RPCOption,
+        pre_vote: bool,
+    ) -> Result<VoteResponse<Config>, RPCError<Config>> {
+        let message = pb::VoteRequest {
+            vote: Some(wire::vote(&rpc.vote)),
+            last_log_id: rpc.last_log_id.as_ref().map(wire::log_id),
+            leadership_transfer: rpc.leadership_transfer,
+            pre_vote,
+        };
+        let answer = self.client.vote(request(message, option)).await;
+        let answer = answer.map_err(|status| failed(&status))?.into_inner();
+        let vote = wire::to_vote(answer.vote.as_ref()).map_err(|error| malformed(&error))?;
+        let last_log_id = answer.last_log_id.as_ref().map(wire::to_log_id);
+        Ok(VoteResponse::new(vote, last_log_id, answer.granted))
+    }
+}

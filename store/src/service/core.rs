@@ -1,0 +1,166 @@
+//! What all parts of a running member share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use kontiki_proto::kontiki::store::v1 as wire_pb;
+use openraft::ReadPolicy;
+use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use wire_pb::peer_client::PeerClient;
+
+use super::lessor::Lessor;
+use super::options::Options;
+use super::waiters::Waiters;
+use crate::error::Error;
+use crate::kv::Leadership;
+use crate::metrics::Metrics;
+use crate::raft::log::LogStore;
+use crate::raft::types::{Batch, LeaderId, Peer, Raft};
+use crate::state::store::State;
+
+/// A reader that waits for a confirmation; it gets the index to wait for.
+pub type Confirmation = oneshot::Sender<Result<u64, Error>>;
+
+/// The shared part.
+pub struct Core {
+    /// What it was started with.
+    pub options: Options,
+    /// The address on which clients are really served.
+    pub client_address: std::net::SocketAddr,
+    /// This member.
+    pub member_id: u64,
+    /// All members.
+    pub members: BTreeMap<u64, Peer>,
+    /// The state machine.
+    pub state: Arc<State>,
+    /// The log.
+    pub log: LogStore,
+    /// Who waits for what.
+    pub waiters: Arc<Waiters>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Set once it runs.
+    pub raft: OnceLock<Raft>,
+    /// Connections for what is forwarded to the leader.
+    pub peers: BTreeMap<u64, PeerClient<tonic::transport::Channel>>,
+    /// The leader this member follows, and its term.
+    pub leader: watch::Sender<Option<LeaderId>>,
+    /// The same for users.
+    pub leadership: watch::Sender<Leadership>,
+    /// Readers that wait for a confirmation.
+    pub confirmations: mpsc::Sender<Confirmation>,
+    /// Deadlines of leases, while this member leads.
+    pub lessor: Lessor,
+    /// Ends everything.
+    pub stop: CancellationToken,
+    /// Where consensus runs.
+    pub runtime: tokio::runtime::Handle,
+}
+
+impl Core {
+    /// The running Raft.
+    pub fn raft(&self) -> Result<&Raft, Error> {
+        self.raft.get().ok_or(Error::Stopped)
+    }
+
+    /// The leader, if this member knows one.
+    #[must_use]
+    pub fn leader(&self) -> Option<LeaderId> {
+        *self.leader.borrow()
+    }
+
+    /// Whether this member leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leader()
+            .is_some_and(|leader| leader.node_id == self.member_id)
+    }
+
+    /// A connection to a leader.
+    pub fn peer(&self, leader: LeaderId) -> Result<PeerClient<tonic::transport::Channel>, Error> {
+        self.peers
+            .get(&leader.node_id)
+            .cloned()
+            .ok_or(Error::MemberNotFound)
+    }
+
+    /// Proposes a batch to this member as exactly that leader. False: certainly not in the log.
+    /// An error: unknown.
+    pub async fn propose_here(&self, leader: LeaderId, batch: Bytes) -> Result<bool, Error> {
+        let (responder, result) = ProgressResponder::complete_only();
+        let write = self
+            .raft()?
+            .write(Batch(batch))
+            .with_leader(leader)
+            .responder(responder);
+        write.await.map_err(|_| Error::Stopped)?;
+        match result.await {
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => Err(Error::LeaderChanged),
+            Ok(Err(_)) => Ok(false),
+            Err(_) => Err(Error::LeaderChanged),
+        }
+    }
+
+    /// Confirms with a quorum that this member leads; one round serves all that wait.
+    pub async fn confirm_as_leader(&self) -> Result<u64, Error> {
+        if !self.leads() {
+            return Err(Error::NotLeader);
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.confirmations
+            .try_send(sender)
+            .map_err(|_| Error::TooManyRequests)?;
+        receiver.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Asks openraft for the index that a linearizable read has to wait for.
+    pub async fn read_index_here(&self) -> Result<u64, Error> {
+        let linearizer = self
+            .raft()?
+            .get_read_linearizer(ReadPolicy::ReadIndex)
+            .await;
+        linearizer
+            .map(|linearizer| linearizer.read_log_id().index())
+            .map_err(|_| Error::LeaderChanged)
+    }
+
+    /// Renews or reads a lease's time, which only the leader keeps.
+    pub async fn lease_time_as_leader(
+        &self,
+        request: wire_pb::LeaseTimeRequest,
+    ) -> Result<wire_pb::LeaseTimeResponse, Error> {
+        if !self.leads() {
+            return Err(Error::NotLeader);
+        }
+        if self.state.lease(request.id).is_none() {
+            // Granted a moment ago and not applied here yet?
+            let index = self.confirm_as_leader().await?;
+            self.wait_applied(index).await?;
+        }
+        let Some(lease) = self.state.lease(request.id) else {
+            return Ok(Default::default());
+        };
+        let remaining = self.lessor.time(request.id, lease.ttl, request.renew);
+        Ok(wire_pb::LeaseTimeResponse {
+            found: true,
+            granted_seconds: lease.ttl,
+            remaining_seconds: remaining,
+        })
+    }
+
+    /// Waits until an entry is applied here.
+    pub async fn wait_applied(&self, index: u64) -> Result<(), Error> {
+        let mut applied = self.state.applied_index();
+        let waiting = applied.wait_for(|applied| *applied >= index);
+        match tokio::time::timeout(crate::limits::PROPOSAL_TIMEOUT, waiting).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(Error::TimeoutWaitAppliedIndex),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Transport security: certificates from files, mutual authentication, one crypto provider.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::client::WebPkiServerVerifier;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tonic::transport::server::Connected;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// PEM files of one identity and of whom it trusts.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// Certificate authorities of the other side.
+    pub ca: PathBuf,
+}
+
+/// Why an identity cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read as PEM.
+    #[error("cannot read {path}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: rustls_pki_types::pem::Error,
+    },
+    /// The parts do not fit together.
+    #[error("unusable certificate or key")]
+    Rustls(#[from] rustls::Error),
+    /// The certificate authorities are unusable.
+    #[error("unusable certificate authorities")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// A handshake that takes longer is given up.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that wait to be taken.
+const ACCEPTED_MAX: usize = 64;
+
+type Identity = (
+    Vec<CertificateDer<'static>>,
+    PrivateKeyDer<'static>,
+    Arc<RootCertStore>,
+);
+
+fn load(files: &TlsFiles) -> Result<Identity, TlsError> {
+    let pem = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::Pem { path, source }
+    };
+    let read = |path: &PathBuf| -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        CertificateDer::pem_file_iter(path)
+            .map_err(pem(path))?
+            .collect::<Result<_, _>>()
+            .map_err(pem(path))
+    };
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(pem(&files.key))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in read(&files.ca)? {
+        roots.add(certificate)?;
+    }
+    Ok((read(&files.cert)?, key, Arc::new(roots)))
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Towards clients: TLS 1.2 or 1.3, with a client certificate. Towards peers: 1.3 alone.
+pub fn server_config(files: &TlsFiles, only_ours: bool) -> Result<Arc<ServerConfig>, TlsError> {
+    let (chain, key, roots) = load(files)?;
+    let versions: &[&rustls::SupportedProtocolVersion] = if only_ours {
+        &[&rustls::version::TLS13]
+    } else {
+        &[&rustls::version::TLS13, &rustls::version::TLS12]
+    };
+    let clients = WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
+    let (chain, key, roots) = load(files)?;
+    let servers = WebPkiServerVerifier::builder_with_provider(roots, provider()).build()?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_webpki_verifier(servers)
+        .with_client_auth_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A stream with or without TLS.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// An accepted or opened connection.
+pub struct Connection(Box<dyn Io>);
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+}
+
+/// Accepts connections in a task of its own, so that a slow handshake holds up nobody.
+#[must_use]
+pub fn accept(
+    listener: TcpListener,
+    config: Option<Arc<ServerConfig>>,
+    stop: tokio_util::sync::CancellationToken,
+) -> mpsc::Receiver<std::io::Result<Connection>> {
+    let (sender, receiver) = mpsc::channel(ACCEPTED_MAX);
+    let acceptor = config.map(TlsAcceptor::from);
+    tokio::spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+                () = sender.closed() => return,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Out of descriptors, or gone already: let others finish first.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            };
+            tokio::spawn(shake_hands(stream, acceptor.clone(), sender.clone()));
+        }
+    });
+    receiver
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    sender: mpsc::Sender<std::io::Result<Connection>>,
+) {
+    // Without it small answers would wait for the other side's acknowledgement.
+    drop(stream.set_nodelay(true));
+    let connection = match acceptor {
+        None => Connection(Box::new(stream)),
+        Some(acceptor) => {
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => Connection(Box::new(stream)),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "refused a connection");
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    };
+    drop(sender.send(Ok(connection)).await);
+}
+
+/// Opens connections to peers.
+#[derive(Clone)]
+pub struct Connector {
+    config: Option<Arc<ClientConfig>>,
+}
+
+impl Connector {
+    /// With an identity, or in the clear for tests.
+    pub fn new(files: Option<&TlsFiles>) -> Result<Self, TlsError> {
+        Ok(Self {
+            config: files.map(client_config).transpose()?,
+        })
+    }
+
+    /// A channel that connects when first used, and again when it broke.
+    #[must_use]
+    pub fn channel(&self, url: &str) -> Channel {
+        // This connector does the TLS itself, so the channel must not ask for it.
+        let address = url
+            .split_once("://")
+            .map_or(url, |(_, address)| address)
+            .trim_end_matches('/')
+            .to_owned();
+        let endpoint = Endpoint::from_shared(format!("http://{address}"));
+        let endpoint = endpoint.unwrap_or_else(|_| Endpoint::from_static("http://0.0.0.0:0"));
+        let config = self.config.clone();
+        endpoint
+            .http2_keep_alive_interval(Duration::from_secs(1))
+            .keep_alive_timeout(Duration::from_secs(1))
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(8 << 20)
+            .connect_with_connector_lazy(tower_connector(config))
+    }
+}
+
+type Opening = Pin<Box<dyn Future<Output = std::io::Result<TokioIo<Connection>>> + Send>>;
+
+fn tower_connector(
+    config: Option<Arc<ClientConfig>>,
+) -> impl tower::Service<Uri, Response = TokioIo<Connection>, Error = std::io::Error, Future = Opening>
++ Send
++ Clone {
+    tower::service_fn(move |uri: Uri| -> Opening {
+        let config = config.clone();
+        Box::pin(async move {
+            let opening = open(uri, config);
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await {
+                Ok(connection) => connection.map(TokioIo::new),
+                Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+            }
+        })
+    })
+}
+
+async fn open(uri: Uri, config: Option<Arc<ClientConfig>>) -> std::io::Result<Connection> {
+    let host = uri
+        .host()
+        .unwrap_or_default()
+        .trim_matches(['[', ']'])
+        .to_owned();
+    let stream = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(2380))).await?;
+    stream.set_nodelay(true)?;
+    let Some(config) = config else {
+        return Ok(Connection(Box::new(stream)));
+    };
+    let name = ServerName::try_from(host).map_err(std::io::Error::other)?;
+    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    Ok(Connection(Box::new(stream)))
+}
