@@ -14,31 +14,17 @@ async fn main() -> anyhow::Result<()> {
     let [name, data_dir, client, peer, cluster] = arguments.as_slice() else {
         anyhow::bail!("usage: member NAME DATA_DIR CLIENT_PORT PEER_PORT NAME=PEER_URL,...");
     };
-    let address = |port: &str| -> anyhow::Result<SocketAddr> {
-        Ok(SocketAddr::from(([127, 0, 0, 1], port.parse()?)))
-    };
-    let mut options = Options::new(
-        name,
-        PathBuf::from(data_dir),
-        address(client)?,
-        address(peer)?,
-    );
+    let address = |port: &str| -> anyhow::Result<SocketAddr> { Ok(SocketAddr::from(([127, 0, 0, 1], port.parse()?))) };
+    let mut options = Options::new(name, PathBuf::from(data_dir), address(client)?, address(peer)?);
     for member in cluster.split(',') {
-        let (name, url) = member
-            .split_once('=')
-            .context("a member is NAME=PEER_URL")?;
-        options
-            .initial_cluster
-            .push((name.to_owned(), url.to_owned()));
+        let (name, url) = member.split_once('=').context("a member is NAME=PEER_URL")?;
+        options.initial_cluster.push((name.to_owned(), url.to_owned()));
     }
-    let tls = std::env::var("TLS_DIR")
-        .ok()
-        .map(PathBuf::from)
-        .map(|folder| TlsFiles {
-            cert: folder.join("cert.pem"),
-            key: folder.join("key.pem"),
-            ca: folder.join("ca.pem"),
-        });
+    let tls = std::env::var("TLS_DIR").ok().map(PathBuf::from).map(|folder| TlsFiles {
+        cert: folder.join("cert.pem"),
+        key: folder.join("key.pem"),
+        ca: folder.join("ca.pem"),
+    });
     let scheme = if tls.is_some() { "https" } else { "http" };
     options.advertise_client_urls = vec![format!("{scheme}://127.0.0.1:{client}")];
     options.client_tls = tls.clone();
@@ -48,11 +34,7 @@ async fn main() -> anyhow::Result<()> {
         options.keep_entries = options.flush_entries;
     }
     let handle = Service::start(options).await?;
-    println!(
-        "member {:x} serves on {}",
-        handle.member_id(),
-        handle.client_address()
-    );
+    println!("member {:x} serves on {}", handle.member_id(), handle.client_address());
     tokio::signal::ctrl_c().await?;
     handle.shutdown().await;
     Ok(())

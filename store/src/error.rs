@@ -184,10 +184,7 @@ mod tests {
         for error in Error::NAMED {
             assert_eq!(Error::from_message(&error.to_string()), error);
         }
-        assert_eq!(
-            Error::from_message("else"),
-            Error::Internal("else".to_owned())
-        );
+        assert_eq!(Error::from_message("else"), Error::Internal("else".to_owned()));
     }
 
     #[test]

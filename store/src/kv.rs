@@ -17,41 +17,23 @@ pub trait Kv: Send + Sync + 'static {
     /// Writes one key.
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error>;
     /// Removes keys.
-    async fn delete_range(
-        &self,
-        request: pb::DeleteRangeRequest,
-    ) -> Result<pb::DeleteRangeResponse, Error>;
+    async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error>;
     /// Compares, then acts, at one revision. Acknowledged once a quorum has fsynced it.
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error>;
     /// Discards history before a revision.
-    async fn compact(
-        &self,
-        request: pb::CompactionRequest,
-    ) -> Result<pb::CompactionResponse, Error>;
+    async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error>;
     /// Starts a watch. Events arrive in revision order, none lost or repeated; the responses of one
     /// revision are never split over two messages unless fragments were asked for. A watch whose
     /// start was compacted ends with a response that says so. Dropping the receiver cancels it.
-    async fn watch(
-        &self,
-        request: pb::WatchCreateRequest,
-    ) -> Result<mpsc::Receiver<pb::WatchResponse>, Error>;
+    async fn watch(&self, request: pb::WatchCreateRequest) -> Result<mpsc::Receiver<pb::WatchResponse>, Error>;
     /// Grants a lease.
-    async fn lease_grant(
-        &self,
-        request: pb::LeaseGrantRequest,
-    ) -> Result<pb::LeaseGrantResponse, Error>;
+    async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error>;
     /// Revokes a lease and removes its keys.
-    async fn lease_revoke(
-        &self,
-        request: pb::LeaseRevokeRequest,
-    ) -> Result<pb::LeaseRevokeResponse, Error>;
+    async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error>;
     /// Renews a lease once.
     async fn lease_keep_alive(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error>;
     /// Remaining time of a lease and its keys.
-    async fn lease_time_to_live(
-        &self,
-        request: pb::LeaseTimeToLiveRequest,
-    ) -> Result<pb::LeaseTimeToLiveResponse, Error>;
+    async fn lease_time_to_live(&self, request: pb::LeaseTimeToLiveRequest) -> Result<pb::LeaseTimeToLiveResponse, Error>;
     /// All leases.
     async fn lease_leases(&self) -> Result<pb::LeaseLeasesResponse, Error>;
     /// Members of the cluster.

@@ -51,58 +51,18 @@ impl Metrics {
     /// Adds them to a registry.
     pub fn register(&self, registry: &mut Registry) {
         let server = registry.sub_registry_with_prefix("etcd_server");
-        server.register(
-            "has_leader",
-            "Whether a leader is known",
-            self.has_leader.clone(),
-        );
-        server.register(
-            "is_leader",
-            "Whether this member leads",
-            self.is_leader.clone(),
-        );
-        server.register(
-            "leader_changes_seen",
-            "Changes of leader seen",
-            self.leader_changes.clone(),
-        );
+        server.register("has_leader", "Whether a leader is known", self.has_leader.clone());
+        server.register("is_leader", "Whether this member leads", self.is_leader.clone());
+        server.register("leader_changes_seen", "Changes of leader seen", self.leader_changes.clone());
         let committed = self.proposals_committed.clone();
-        server.register(
-            "proposals_committed_total",
-            "Last committed entry",
-            committed,
-        );
-        server.register(
-            "proposals_applied_total",
-            "Last applied entry",
-            self.proposals_applied.clone(),
-        );
-        server.register(
-            "proposals_pending",
-            "Proposals that wait",
-            self.proposals_pending.clone(),
-        );
-        server.register(
-            "proposals_failed",
-            "Proposals that failed",
-            self.proposals_failed.clone(),
-        );
-        server.register(
-            "apply_duration_seconds",
-            "Time of applying entries",
-            self.apply.clone(),
-        );
+        server.register("proposals_committed_total", "Last committed entry", committed);
+        server.register("proposals_applied_total", "Last applied entry", self.proposals_applied.clone());
+        server.register("proposals_pending", "Proposals that wait", self.proposals_pending.clone());
+        server.register("proposals_failed", "Proposals that failed", self.proposals_failed.clone());
+        server.register("apply_duration_seconds", "Time of applying entries", self.apply.clone());
         let disk = registry.sub_registry_with_prefix("etcd_disk");
-        disk.register(
-            "wal_fsync_duration_seconds",
-            "Time of fsyncs of the log",
-            self.wal_fsync.clone(),
-        );
+        disk.register("wal_fsync_duration_seconds", "Time of fsyncs of the log", self.wal_fsync.clone());
         let mvcc = registry.sub_registry_with_prefix("etcd_mvcc");
-        mvcc.register(
-            "db_total_size_in_bytes",
-            "Bytes of the state on disk",
-            self.db_size.clone(),
-        );
+        mvcc.register("db_total_size_in_bytes", "Bytes of the state on disk", self.db_size.clone());
     }
 }

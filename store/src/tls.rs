@@ -55,11 +55,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that wait to be taken.
 const ACCEPTED_MAX: usize = 64;
 
-type Identity = (
-    Vec<CertificateDer<'static>>,
-    PrivateKeyDer<'static>,
-    Arc<RootCertStore>,
-);
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Arc<RootCertStore>);
 
 fn load(files: &TlsFiles) -> Result<Identity, TlsError> {
     let pem = |path: &Path| {
@@ -67,10 +63,7 @@ fn load(files: &TlsFiles) -> Result<Identity, TlsError> {
         move |source| TlsError::Pem { path, source }
     };
     let read = |path: &PathBuf| -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        CertificateDer::pem_file_iter(path)
-            .map_err(pem(path))?
-            .collect::<Result<_, _>>()
-            .map_err(pem(path))
+        CertificateDer::pem_file_iter(path).map_err(pem(path))?.collect::<Result<_, _>>().map_err(pem(path))
     };
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(pem(&files.key))?;
     let mut roots = RootCertStore::empty();
@@ -87,11 +80,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 /// Towards clients: TLS 1.2 or 1.3, with a client certificate. Towards peers: 1.3 alone.
 pub fn server_config(files: &TlsFiles, only_ours: bool) -> Result<Arc<ServerConfig>, TlsError> {
     let (chain, key, roots) = load(files)?;
-    let versions: &[&rustls::SupportedProtocolVersion] = if only_ours {
-        &[&rustls::version::TLS13]
-    } else {
-        &[&rustls::version::TLS13, &rustls::version::TLS12]
-    };
+    let versions: &[&rustls::SupportedProtocolVersion] =
+        if only_ours { &[&rustls::version::TLS13] } else { &[&rustls::version::TLS13, &rustls::version::TLS12] };
     let clients = WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)?
@@ -125,35 +115,21 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(context, bytes)
     }
 
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_flush(context)
     }
 
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(context)
     }
 
@@ -197,25 +173,19 @@ pub fn accept(
     receiver
 }
 
-async fn shake_hands(
-    stream: TcpStream,
-    acceptor: Option<TlsAcceptor>,
-    sender: mpsc::Sender<std::io::Result<Connection>>,
-) {
+async fn shake_hands(stream: TcpStream, acceptor: Option<TlsAcceptor>, sender: mpsc::Sender<std::io::Result<Connection>>) {
     // Without it small answers would wait for the other side's acknowledgement.
     drop(stream.set_nodelay(true));
     let connection = match acceptor {
         None => Connection(Box::new(stream)),
-        Some(acceptor) => {
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => Connection(Box::new(stream)),
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "refused a connection");
-                    return;
-                }
-                Err(_) => return,
+        Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => Connection(Box::new(stream)),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "refused a connection");
+                return;
             }
-        }
+            Err(_) => return,
+        },
     };
     drop(sender.send(Ok(connection)).await);
 }
@@ -229,20 +199,14 @@ pub struct Connector {
 impl Connector {
     /// With an identity, or in the clear for tests.
     pub fn new(files: Option<&TlsFiles>) -> Result<Self, TlsError> {
-        Ok(Self {
-            config: files.map(client_config).transpose()?,
-        })
+        Ok(Self { config: files.map(client_config).transpose()? })
     }
 
     /// A channel that connects when first used, and again when it broke.
     #[must_use]
     pub fn channel(&self, url: &str) -> Channel {
         // This connector does the TLS itself, so the channel must not ask for it.
-        let address = url
-            .split_once("://")
-            .map_or(url, |(_, address)| address)
-            .trim_end_matches('/')
-            .to_owned();
+        let address = url.split_once("://").map_or(url, |(_, address)| address).trim_end_matches('/').to_owned();
         let endpoint = Endpoint::from_shared(format!("http://{address}"));
         let endpoint = endpoint.unwrap_or_else(|_| Endpoint::from_static("http://0.0.0.0:0"));
         let config = self.config.clone();
@@ -260,9 +224,7 @@ type Opening = Pin<Box<dyn Future<Output = std::io::Result<TokioIo<Connection>>>
 
 fn tower_connector(
     config: Option<Arc<ClientConfig>>,
-) -> impl tower::Service<Uri, Response = TokioIo<Connection>, Error = std::io::Error, Future = Opening>
-+ Send
-+ Clone {
+) -> impl tower::Service<Uri, Response = TokioIo<Connection>, Error = std::io::Error, Future = Opening> + Send + Clone {
     tower::service_fn(move |uri: Uri| -> Opening {
         let config = config.clone();
         Box::pin(async move {
@@ -276,11 +238,7 @@ fn tower_connector(
 }
 
 async fn open(uri: Uri, config: Option<Arc<ClientConfig>>) -> std::io::Result<Connection> {
-    let host = uri
-        .host()
-        .unwrap_or_default()
-        .trim_matches(['[', ']'])
-        .to_owned();
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let stream = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(2380))).await?;
     stream.set_nodelay(true)?;
     let Some(config) = config else {

@@ -8,33 +8,18 @@ use crate::error::Error;
 
 #[tonic::async_trait]
 impl pb::auth_server::Auth for Services {
-    async fn auth_enable(
-        &self,
-        _request: Request<pb::AuthEnableRequest>,
-    ) -> Result<Response<pb::AuthEnableResponse>, Status> {
-        Err(Status::unimplemented(
-            "kontiki: clients are known by their certificates",
-        ))
+    async fn auth_enable(&self, _request: Request<pb::AuthEnableRequest>) -> Result<Response<pb::AuthEnableResponse>, Status> {
+        Err(Status::unimplemented("kontiki: clients are known by their certificates"))
     }
 
-    async fn auth_disable(
-        &self,
-        _request: Request<pb::AuthDisableRequest>,
-    ) -> Result<Response<pb::AuthDisableResponse>, Status> {
+    async fn auth_disable(&self, _request: Request<pb::AuthDisableRequest>) -> Result<Response<pb::AuthDisableResponse>, Status> {
         let header = Some(self.handle.header(self.handle.revision()));
         Ok(Response::new(pb::AuthDisableResponse { header }))
     }
 
-    async fn auth_status(
-        &self,
-        _request: Request<pb::AuthStatusRequest>,
-    ) -> Result<Response<pb::AuthStatusResponse>, Status> {
+    async fn auth_status(&self, _request: Request<pb::AuthStatusRequest>) -> Result<Response<pb::AuthStatusResponse>, Status> {
         let header = Some(self.handle.header(self.handle.revision()));
-        Ok(Response::new(pb::AuthStatusResponse {
-            header,
-            enabled: false,
-            auth_revision: 1,
-        }))
+        Ok(Response::new(pb::AuthStatusResponse { header, enabled: false, auth_revision: 1 }))
     }
 
     async fn authenticate(

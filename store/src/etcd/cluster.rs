@@ -12,20 +12,14 @@ fn fixed() -> Status {
 
 #[tonic::async_trait]
 impl pb::cluster_server::Cluster for Services {
-    async fn member_list(
-        &self,
-        request: Request<pb::MemberListRequest>,
-    ) -> Result<Response<pb::MemberListResponse>, Status> {
+    async fn member_list(&self, request: Request<pb::MemberListRequest>) -> Result<Response<pb::MemberListResponse>, Status> {
         if request.into_inner().linearizable {
             self.handle.read_index().await?;
         }
         Ok(Response::new(self.handle.member_list().await?))
     }
 
-    async fn member_add(
-        &self,
-        _request: Request<pb::MemberAddRequest>,
-    ) -> Result<Response<pb::MemberAddResponse>, Status> {
+    async fn member_add(&self, _request: Request<pb::MemberAddRequest>) -> Result<Response<pb::MemberAddResponse>, Status> {
         Err(fixed())
     }
 

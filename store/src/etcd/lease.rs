@@ -16,26 +16,15 @@ const ANSWERS_MAX: usize = 16;
 
 #[tonic::async_trait]
 impl pb::lease_server::Lease for Services {
-    async fn lease_grant(
-        &self,
-        request: Request<pb::LeaseGrantRequest>,
-    ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        Ok(Response::new(
-            self.handle.lease_grant(request.into_inner()).await?,
-        ))
+    async fn lease_grant(&self, request: Request<pb::LeaseGrantRequest>) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        Ok(Response::new(self.handle.lease_grant(request.into_inner()).await?))
     }
 
-    async fn lease_revoke(
-        &self,
-        request: Request<pb::LeaseRevokeRequest>,
-    ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        Ok(Response::new(
-            self.handle.lease_revoke(request.into_inner()).await?,
-        ))
+    async fn lease_revoke(&self, request: Request<pb::LeaseRevokeRequest>) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        Ok(Response::new(self.handle.lease_revoke(request.into_inner()).await?))
     }
 
-    type LeaseKeepAliveStream =
-        Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
+    type LeaseKeepAliveStream = Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
 
     async fn lease_keep_alive(
         &self,
@@ -46,10 +35,7 @@ impl pb::lease_server::Lease for Services {
         let (sender, answers) = mpsc::channel(ANSWERS_MAX);
         tokio::spawn(async move {
             while let Ok(Some(request)) = requests.message().await {
-                let answer = handle
-                    .lease_keep_alive(request.id)
-                    .await
-                    .map_err(Status::from);
+                let answer = handle.lease_keep_alive(request.id).await.map_err(Status::from);
                 let ended = answer.is_err();
                 if sender.send(answer).await.is_err() || ended {
                     return;
@@ -63,15 +49,10 @@ impl pb::lease_server::Lease for Services {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        Ok(Response::new(
-            self.handle.lease_time_to_live(request.into_inner()).await?,
-        ))
+        Ok(Response::new(self.handle.lease_time_to_live(request.into_inner()).await?))
     }
 
-    async fn lease_leases(
-        &self,
-        _request: Request<pb::LeaseLeasesRequest>,
-    ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
+    async fn lease_leases(&self, _request: Request<pb::LeaseLeasesRequest>) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
         Ok(Response::new(self.handle.lease_leases().await?))
     }
 }

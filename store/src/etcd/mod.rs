@@ -30,12 +30,7 @@ struct Services {
 }
 
 /// Serves clients until the member stops.
-pub fn serve(
-    handle: Handle,
-    listener: TcpListener,
-    config: Option<Arc<rustls::ServerConfig>>,
-    stop: CancellationToken,
-) {
+pub fn serve(handle: Handle, listener: TcpListener, config: Option<Arc<rustls::ServerConfig>>, stop: CancellationToken) {
     let incoming = ReceiverStream::new(tls::accept(listener, config, stop.clone()));
     tokio::spawn(async move {
         let services = Services { handle };
@@ -57,42 +52,28 @@ pub fn serve(
             )
             .add_service(pb::lease_server::LeaseServer::new(services.clone()))
             .add_service(pb::cluster_server::ClusterServer::new(services.clone()))
-            .add_service(pb::maintenance_server::MaintenanceServer::new(
-                services.clone(),
-            ))
+            .add_service(pb::maintenance_server::MaintenanceServer::new(services.clone()))
             .add_service(pb::auth_server::AuthServer::new(services))
             .add_service(health_service);
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .build_v1();
+        let reflection =
+            tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET).build_v1();
         match reflection {
             Ok(reflection) => router = router.add_service(reflection),
             Err(error) => tracing::error!(%error, "there is no server reflection"),
         }
-        if let Err(error) = router
-            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-            .await
-        {
+        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await {
             tracing::error!(%error, "clients are no longer served");
         }
     });
 }
 
 /// Healthy is who knows a leader.
-async fn report_health(
-    services: Services,
-    health: tonic_health::server::HealthReporter,
-    stop: CancellationToken,
-) {
+async fn report_health(services: Services, health: tonic_health::server::HealthReporter, stop: CancellationToken) {
     use crate::kv::Kv;
     let mut leadership = services.handle.leadership();
     loop {
         let serving = leadership.borrow_and_update().leader_id.is_some();
-        let status = if serving {
-            tonic_health::ServingStatus::Serving
-        } else {
-            tonic_health::ServingStatus::NotServing
-        };
+        let status = if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
         health.set_service_status("", status).await;
         tokio::select! {
             changed = leadership.changed() => if changed.is_err() { return },

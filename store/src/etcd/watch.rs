@@ -31,17 +31,9 @@ type Answers = mpsc::Sender<Result<pb::WatchResponse, Status>>;
 impl pb::watch_server::Watch for Services {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
 
-    async fn watch(
-        &self,
-        request: Request<Streaming<pb::WatchRequest>>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(&self, request: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         let (answers, receiver) = mpsc::channel(WATCH_QUEUE_MAX);
-        let session = Session {
-            handle: self.handle.clone(),
-            answers,
-            watches: BTreeMap::new(),
-            next: 0,
-        };
+        let session = Session { handle: self.handle.clone(), answers, watches: BTreeMap::new(), next: 0 };
         tokio::spawn(session.run(request.into_inner()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -90,11 +82,7 @@ impl Session {
 
     fn response(&self, watch_id: i64) -> pb::WatchResponse {
         let header = Some(self.handle.header(self.handle.revision()));
-        pb::WatchResponse {
-            header,
-            watch_id,
-            ..Default::default()
-        }
+        pb::WatchResponse { header, watch_id, ..Default::default() }
     }
 
     async fn send(&self, response: pb::WatchResponse) -> Result<(), ()> {
@@ -109,14 +97,7 @@ impl Session {
         if self.watches.contains_key(&id) || self.watches.len() >= WATCHES_PER_STREAM_MAX {
             let reason = "mvcc: duplicate watch ID provided on the WatchStream".to_owned();
             let refused = self.response(ALL);
-            return self
-                .send(pb::WatchResponse {
-                    created: true,
-                    canceled: true,
-                    cancel_reason: reason,
-                    ..refused
-                })
-                .await;
+            return self.send(pb::WatchResponse { created: true, canceled: true, cancel_reason: reason, ..refused }).await;
         }
         create.watch_id = id;
         let notify = create.progress_notify;
@@ -128,32 +109,17 @@ impl Session {
             create.start_revision = created.header.as_ref().map_or(0, |header| header.revision) + 1;
         }
         let begin = create.start_revision - 1;
-        self.send(pb::WatchResponse {
-            created: true,
-            ..created
-        })
-        .await?;
+        self.send(pb::WatchResponse { created: true, ..created }).await?;
         let events = match self.handle.watch(create).await {
             Ok(events) => events,
             Err(error) => {
                 let ended = self.response(id);
                 let reason = error.to_string();
-                return self
-                    .send(pb::WatchResponse {
-                        canceled: true,
-                        cancel_reason: reason,
-                        ..ended
-                    })
-                    .await;
+                return self.send(pb::WatchResponse { canceled: true, cancel_reason: reason, ..ended }).await;
             }
         };
         let position = Arc::new(AtomicI64::new(begin));
-        let feed = Feed {
-            answers: self.answers.clone(),
-            position: position.clone(),
-            notify,
-            fragment,
-        };
+        let feed = Feed { answers: self.answers.clone(), position: position.clone(), notify, fragment };
         let task = tokio::spawn(feed.run(events)).abort_handle();
         self.watches.insert(id, Running { task, position });
         Ok(())
@@ -173,30 +139,17 @@ impl Session {
             return Ok(());
         }
         let ended = self.response(id);
-        self.send(pb::WatchResponse {
-            canceled: true,
-            ..ended
-        })
-        .await
+        self.send(pb::WatchResponse { canceled: true, ..ended }).await
     }
 
     /// Says up to which revision every watch of this stream has sent everything.
     async fn progress(&self) -> Result<(), ()> {
         let current = self.handle.revision();
-        let slowest = self
-            .watches
-            .values()
-            .map(|watch| watch.position.load(Ordering::Acquire))
-            .min();
+        let slowest = self.watches.values().map(|watch| watch.position.load(Ordering::Acquire)).min();
         let revision = slowest.map_or(current, |slowest| slowest.min(current));
         // Watches that begin in the future have nothing to miss until then.
         let header = Some(self.handle.header(revision));
-        self.send(pb::WatchResponse {
-            header,
-            watch_id: ALL,
-            ..Default::default()
-        })
-        .await
+        self.send(pb::WatchResponse { header, watch_id: ALL, ..Default::default() }).await
     }
 }
 
@@ -250,18 +203,12 @@ impl Feed {
             return vec![response];
         }
         let events = std::mem::take(&mut response.events);
-        let mut parts = vec![pb::WatchResponse {
-            fragment: true,
-            ..response.clone()
-        }];
+        let mut parts = vec![pb::WatchResponse { fragment: true, ..response.clone() }];
         let mut bytes = 0;
         for event in events {
             let size = event.encoded_len();
             if bytes > 0 && bytes + size > WATCH_FRAGMENT_BYTES {
-                parts.push(pb::WatchResponse {
-                    fragment: true,
-                    ..response.clone()
-                });
+                parts.push(pb::WatchResponse { fragment: true, ..response.clone() });
                 bytes = 0;
             }
             bytes += size;

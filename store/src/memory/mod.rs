@@ -56,37 +56,20 @@ impl MemoryStore {
     pub fn new() -> Self {
         let model = Model::new();
         let revision = watch::Sender::new(model.revision());
-        let leadership = Leadership {
-            member_id: MEMBER_ID,
-            leader_id: Some(MEMBER_ID),
-            term: 1,
-        };
-        let state = Mutex::new(State {
-            model,
-            deadlines: std::collections::BTreeMap::new(),
-        });
-        Self {
-            shared: Arc::new(Shared {
-                state,
-                revision,
-                leadership: watch::Sender::new(leadership),
-            }),
-        }
+        let leadership = Leadership { member_id: MEMBER_ID, leader_id: Some(MEMBER_ID), term: 1 };
+        let state = Mutex::new(State { model, deadlines: std::collections::BTreeMap::new() });
+        Self { shared: Arc::new(Shared { state, revision, leadership: watch::Sender::new(leadership) }) }
     }
 }
 
 impl Shared {
     /// Runs one operation and wakes the watches if the revision moved.
-    fn run<T>(
-        &self,
-        operation: impl FnOnce(&mut Model) -> Result<T, Error>,
-    ) -> Result<(T, pb::ResponseHeader), Error> {
+    fn run<T>(&self, operation: impl FnOnce(&mut Model) -> Result<T, Error>) -> Result<(T, pb::ResponseHeader), Error> {
         let (answer, revision) = {
             let mut state = self.state.lock();
             (operation(&mut state.model), state.model.revision())
         };
-        self.revision
-            .send_if_modified(|current| std::mem::replace(current, revision) != revision);
+        self.revision.send_if_modified(|current| std::mem::replace(current, revision) != revision);
         Ok((answer?, header(revision)))
     }
 
@@ -97,12 +80,7 @@ impl Shared {
 }
 
 fn header(revision: i64) -> pb::ResponseHeader {
-    pb::ResponseHeader {
-        cluster_id: 1,
-        member_id: MEMBER_ID,
-        revision,
-        raft_term: 1,
-    }
+    pb::ResponseHeader { cluster_id: 1, member_id: MEMBER_ID, revision, raft_term: 1 }
 }
 
 /// Revokes a lease when its time is over, unless it is renewed or gone before.
@@ -136,10 +114,7 @@ impl History for Shared {
         if from < state.model.compacted() {
             return Err(state.model.compacted());
         }
-        Ok(Batch {
-            events: state.model.events(range, from, to),
-            next: to + 1,
-        })
+        Ok(Batch { events: state.model.events(range, from, to), next: to + 1 })
     }
 
     fn header(&self, revision: i64) -> pb::ResponseHeader {
@@ -163,10 +138,7 @@ impl Kv for MemoryStore {
         Ok(response)
     }
 
-    async fn delete_range(
-        &self,
-        request: pb::DeleteRangeRequest,
-    ) -> Result<pb::DeleteRangeResponse, Error> {
+    async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
         check::delete_range(&request)?;
         let (mut response, header) = self.shared.run(|model| model.delete_range(&request))?;
         response.header = Some(header);
@@ -180,125 +152,63 @@ impl Kv for MemoryStore {
         Ok(response)
     }
 
-    async fn compact(
-        &self,
-        request: pb::CompactionRequest,
-    ) -> Result<pb::CompactionResponse, Error> {
+    async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
         let ((), header) = self.shared.run(|model| model.compact(request.revision))?;
-        Ok(pb::CompactionResponse {
-            header: Some(header),
-        })
+        Ok(pb::CompactionResponse { header: Some(header) })
     }
 
-    async fn watch(
-        &self,
-        request: pb::WatchCreateRequest,
-    ) -> Result<mpsc::Receiver<pb::WatchResponse>, Error> {
+    async fn watch(&self, request: pb::WatchCreateRequest) -> Result<mpsc::Receiver<pb::WatchResponse>, Error> {
         start(self.shared.clone(), request)
     }
 
-    async fn lease_grant(
-        &self,
-        request: pb::LeaseGrantRequest,
-    ) -> Result<pb::LeaseGrantResponse, Error> {
-        let id = if request.id == 0 {
-            rand::random_range(1..i64::MAX)
-        } else {
-            request.id
-        };
-        let (ttl, header) = self
-            .shared
-            .run(|model| model.lease_grant(id, request.ttl))?;
+    async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
+        let id = if request.id == 0 { rand::random_range(1..i64::MAX) } else { request.id };
+        let (ttl, header) = self.shared.run(|model| model.lease_grant(id, request.ttl))?;
         self.shared.renew(id, ttl);
         tokio::spawn(expire(Arc::downgrade(&self.shared), id));
-        Ok(pb::LeaseGrantResponse {
-            header: Some(header),
-            id,
-            ttl,
-            error: String::new(),
-        })
+        Ok(pb::LeaseGrantResponse { header: Some(header), id, ttl, error: String::new() })
     }
 
-    async fn lease_revoke(
-        &self,
-        request: pb::LeaseRevokeRequest,
-    ) -> Result<pb::LeaseRevokeResponse, Error> {
+    async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error> {
         let ((), header) = self.shared.run(|model| model.lease_revoke(request.id))?;
         self.shared.state.lock().deadlines.remove(&request.id);
-        Ok(pb::LeaseRevokeResponse {
-            header: Some(header),
-        })
+        Ok(pb::LeaseRevokeResponse { header: Some(header) })
     }
 
     async fn lease_keep_alive(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
-        let (ttl, header) = self
-            .shared
-            .run(|model| Ok(model.lease(id).map(|lease| lease.ttl)))?;
+        let (ttl, header) = self.shared.run(|model| Ok(model.lease(id).map(|lease| lease.ttl)))?;
         if let Some(ttl) = ttl {
             self.shared.renew(id, ttl);
         }
-        Ok(pb::LeaseKeepAliveResponse {
-            header: Some(header),
-            id,
-            ttl: ttl.unwrap_or(0),
-        })
+        Ok(pb::LeaseKeepAliveResponse { header: Some(header), id, ttl: ttl.unwrap_or(0) })
     }
 
-    async fn lease_time_to_live(
-        &self,
-        request: pb::LeaseTimeToLiveRequest,
-    ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
-        let (lease, header) = self
-            .shared
-            .run(|model| Ok(model.lease(request.id).cloned()))?;
+    async fn lease_time_to_live(&self, request: pb::LeaseTimeToLiveRequest) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+        let (lease, header) = self.shared.run(|model| Ok(model.lease(request.id).cloned()))?;
         let Some(lease) = lease else {
-            return Ok(pb::LeaseTimeToLiveResponse {
-                header: Some(header),
-                id: request.id,
-                ttl: -1,
-                ..Default::default()
-            });
+            return Ok(pb::LeaseTimeToLiveResponse { header: Some(header), id: request.id, ttl: -1, ..Default::default() });
         };
         let deadline = self.shared.state.lock().deadlines.get(&request.id).copied();
-        let left = deadline.map_or(Duration::ZERO, |deadline| {
-            deadline.saturating_duration_since(Instant::now())
-        });
+        let left = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()));
         Ok(pb::LeaseTimeToLiveResponse {
             header: Some(header),
             id: request.id,
             ttl: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             granted_ttl: lease.ttl,
-            keys: if request.keys {
-                lease.keys.into_iter().collect()
-            } else {
-                vec![]
-            },
+            keys: if request.keys { lease.keys.into_iter().collect() } else { vec![] },
         })
     }
 
     async fn lease_leases(&self) -> Result<pb::LeaseLeasesResponse, Error> {
         let (leases, header) = self.shared.run(|model| Ok(model.leases()))?;
-        let leases = leases
-            .into_iter()
-            .map(|id| pb::LeaseStatus { id })
-            .collect();
-        Ok(pb::LeaseLeasesResponse {
-            header: Some(header),
-            leases,
-        })
+        let leases = leases.into_iter().map(|id| pb::LeaseStatus { id }).collect();
+        Ok(pb::LeaseLeasesResponse { header: Some(header), leases })
     }
 
     async fn member_list(&self) -> Result<pb::MemberListResponse, Error> {
         let (revision, _) = self.shared.run(|model| Ok(model.revision()))?;
-        let member = pb::Member {
-            id: MEMBER_ID,
-            name: "memory".to_owned(),
-            ..Default::default()
-        };
-        Ok(pb::MemberListResponse {
-            header: Some(header(revision)),
-            members: vec![member],
-        })
+        let member = pb::Member { id: MEMBER_ID, name: "memory".to_owned(), ..Default::default() };
+        Ok(pb::MemberListResponse { header: Some(header(revision)), members: vec![member] })
     }
 
     async fn status(&self) -> Result<pb::StatusResponse, Error> {

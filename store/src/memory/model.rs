@@ -41,13 +41,7 @@ impl Model {
     /// An empty store at revision 1.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            revision: 1,
-            compacted: 0,
-            keys: BTreeMap::new(),
-            leases: BTreeMap::new(),
-            events: vec![],
-        }
+        Self { revision: 1, compacted: 0, keys: BTreeMap::new(), leases: BTreeMap::new(), events: vec![] }
     }
 
     /// The last revision.
@@ -78,9 +72,7 @@ impl Model {
     #[must_use]
     pub fn events(&self, range: &KeyRange, from: i64, to: i64) -> Vec<Event> {
         let wanted = |event: &&Event| {
-            event.kv.as_ref().is_some_and(|kv| {
-                kv.mod_revision >= from && kv.mod_revision <= to && range.contains(&kv.key)
-            })
+            event.kv.as_ref().is_some_and(|kv| kv.mod_revision >= from && kv.mod_revision <= to && range.contains(&kv.key))
         };
         self.events.iter().filter(wanted).cloned().collect()
     }
@@ -99,10 +91,7 @@ impl Model {
     }
 
     /// Removes keys.
-    pub fn delete_range(
-        &mut self,
-        request: &pb::DeleteRangeRequest,
-    ) -> Result<pb::DeleteRangeResponse, Error> {
+    pub fn delete_range(&mut self, request: &pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
         let response = self.delete_at(request, self.revision + 1);
         self.revision += i64::from(response.deleted > 0);
         Ok(response)
@@ -112,10 +101,7 @@ impl Model {
     pub fn txn(&mut self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         let path = self.path(request);
         self.check_path(request, &mut path.iter())?;
-        let mut writer = Writer {
-            begin: self.revision,
-            changed: false,
-        };
+        let mut writer = Writer { begin: self.revision, changed: false };
         let response = self.run(request, &mut path.iter(), &mut writer)?;
         self.revision = writer.revision();
         Ok(response)
@@ -142,13 +128,7 @@ impl Model {
             return Err(Error::LeaseExists);
         }
         let ttl = ttl.max(LEASE_TTL_SECONDS_MIN);
-        self.leases.insert(
-            id,
-            Lease {
-                ttl,
-                keys: BTreeSet::new(),
-            },
-        );
+        self.leases.insert(id, Lease { ttl, keys: BTreeSet::new() });
         Ok(ttl)
     }
 
@@ -156,10 +136,7 @@ impl Model {
     pub fn lease_revoke(&mut self, id: i64) -> Result<(), Error> {
         let lease = self.leases.remove(&id).ok_or(Error::LeaseNotFound)?;
         for key in &lease.keys {
-            let request = pb::DeleteRangeRequest {
-                key: key.clone(),
-                ..Default::default()
-            };
+            let request = pb::DeleteRangeRequest { key: key.clone(), ..Default::default() };
             self.delete_at(&request, self.revision + 1);
         }
         self.revision += i64::from(!lease.keys.is_empty());
@@ -169,24 +146,13 @@ impl Model {
     /// The live keys of an interval at a revision.
     fn live(&self, range: &KeyRange, revision: i64) -> Vec<KeyValue> {
         let at = |versions: &Vec<KeyValue>| {
-            let newest = versions
-                .iter()
-                .rev()
-                .find(|kv| kv.mod_revision <= revision)?;
+            let newest = versions.iter().rev().find(|kv| kv.mod_revision <= revision)?;
             (newest.version > 0).then(|| newest.clone())
         };
-        self.keys
-            .iter()
-            .filter(|(key, _)| range.contains(key))
-            .filter_map(|(_, versions)| at(versions))
-            .collect()
+        self.keys.iter().filter(|(key, _)| range.contains(key)).filter_map(|(_, versions)| at(versions)).collect()
     }
 
-    fn range_at(
-        &self,
-        request: &pb::RangeRequest,
-        current: i64,
-    ) -> Result<pb::RangeResponse, Error> {
+    fn range_at(&self, request: &pb::RangeRequest, current: i64) -> Result<pb::RangeResponse, Error> {
         let revision = self.readable(request.revision, current)?;
         let found = self.live(&KeyRange::new(&request.key, &request.range_end), revision);
         let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
@@ -204,11 +170,7 @@ impl Model {
     }
 
     fn check_put(&self, request: &pb::PutRequest) -> Result<(), Error> {
-        let exists = || {
-            !self
-                .live(&KeyRange::new(&request.key, &Bytes::new()), self.revision)
-                .is_empty()
-        };
+        let exists = || !self.live(&KeyRange::new(&request.key, &Bytes::new()), self.revision).is_empty();
         if (request.ignore_value || request.ignore_lease) && !exists() {
             return Err(Error::KeyNotFound);
         }
@@ -219,14 +181,10 @@ impl Model {
     }
 
     fn put_at(&mut self, request: &pb::PutRequest, revision: i64) -> pb::PutResponse {
-        let previous = self
-            .live(&KeyRange::new(&request.key, &Bytes::new()), revision)
-            .pop();
+        let previous = self.live(&KeyRange::new(&request.key, &Bytes::new()), revision).pop();
         let mut kv = KeyValue {
             key: request.key.clone(),
-            create_revision: previous
-                .as_ref()
-                .map_or(revision, |previous| previous.create_revision),
+            create_revision: previous.as_ref().map_or(revision, |previous| previous.create_revision),
             mod_revision: revision,
             version: previous.as_ref().map_or(0, |previous| previous.version) + 1,
             value: request.value.clone(),
@@ -244,52 +202,23 @@ impl Model {
         if let Some(lease) = self.leases.get_mut(&kv.lease) {
             lease.keys.insert(kv.key.clone());
         }
-        self.keys
-            .entry(kv.key.clone())
-            .or_default()
-            .push(kv.clone());
-        self.events.push(Event {
-            r#type: EventType::Put as i32,
-            kv: Some(kv),
-            prev_kv: previous.clone(),
-        });
-        pb::PutResponse {
-            header: None,
-            prev_kv: previous.filter(|_| request.prev_kv),
-        }
+        self.keys.entry(kv.key.clone()).or_default().push(kv.clone());
+        self.events.push(Event { r#type: EventType::Put as i32, kv: Some(kv), prev_kv: previous.clone() });
+        pb::PutResponse { header: None, prev_kv: previous.filter(|_| request.prev_kv) }
     }
 
-    fn delete_at(
-        &mut self,
-        request: &pb::DeleteRangeRequest,
-        revision: i64,
-    ) -> pb::DeleteRangeResponse {
+    fn delete_at(&mut self, request: &pb::DeleteRangeRequest, revision: i64) -> pb::DeleteRangeResponse {
         let found = self.live(&KeyRange::new(&request.key, &request.range_end), revision);
         for previous in &found {
             self.detach(previous);
-            let gone = KeyValue {
-                key: previous.key.clone(),
-                mod_revision: revision,
-                ..Default::default()
-            };
-            self.keys
-                .entry(gone.key.clone())
-                .or_default()
-                .push(gone.clone());
-            let event = Event {
-                r#type: EventType::Delete as i32,
-                kv: Some(gone),
-                prev_kv: Some(previous.clone()),
-            };
+            let gone = KeyValue { key: previous.key.clone(), mod_revision: revision, ..Default::default() };
+            self.keys.entry(gone.key.clone()).or_default().push(gone.clone());
+            let event = Event { r#type: EventType::Delete as i32, kv: Some(gone), prev_kv: Some(previous.clone()) };
             self.events.push(event);
         }
         let deleted = i64::try_from(found.len()).unwrap_or(i64::MAX);
         let prev_kvs = if request.prev_kv { found } else { vec![] };
-        pb::DeleteRangeResponse {
-            header: None,
-            deleted,
-            prev_kvs,
-        }
+        pb::DeleteRangeResponse { header: None, deleted, prev_kvs }
     }
 
     fn detach(&mut self, kv: &KeyValue) {
@@ -313,11 +242,7 @@ impl Model {
         path
     }
 
-    fn check_path<'a>(
-        &self,
-        request: &pb::TxnRequest,
-        path: &mut impl Iterator<Item = &'a bool>,
-    ) -> Result<(), Error> {
+    fn check_path<'a>(&self, request: &pb::TxnRequest, path: &mut impl Iterator<Item = &'a bool>) -> Result<(), Error> {
         let succeeded = path.next().copied().unwrap_or(false);
         for operation in branch(request, succeeded) {
             match &operation.request {
@@ -359,20 +284,12 @@ impl Model {
                     response.header = writer.header();
                     Response::ResponseDeleteRange(response)
                 }
-                Some(Request::RequestTxn(nested)) => {
-                    Response::ResponseTxn(self.run(nested, path, writer)?)
-                }
+                Some(Request::RequestTxn(nested)) => Response::ResponseTxn(self.run(nested, path, writer)?),
                 None => continue,
             };
-            responses.push(pb::ResponseOp {
-                response: Some(response),
-            });
+            responses.push(pb::ResponseOp { response: Some(response) });
         }
-        Ok(pb::TxnResponse {
-            header: writer.header(),
-            succeeded,
-            responses,
-        })
+        Ok(pb::TxnResponse { header: writer.header(), succeeded, responses })
     }
 }
 
@@ -390,17 +307,10 @@ impl Writer {
     /// Inside a transaction a header says nothing but the revision.
     #[allow(clippy::unnecessary_wraps)]
     fn header(&self) -> Option<pb::ResponseHeader> {
-        Some(pb::ResponseHeader {
-            revision: self.revision(),
-            ..Default::default()
-        })
+        Some(pb::ResponseHeader { revision: self.revision(), ..Default::default() })
     }
 }
 
 fn branch(request: &pb::TxnRequest, succeeded: bool) -> &[pb::RequestOp] {
-    if succeeded {
-        &request.success
-    } else {
-        &request.failure
-    }
+    if succeeded { &request.success } else { &request.failure }
 }

@@ -12,18 +12,11 @@ use crate::error::Error;
 use crate::kv::Kv;
 
 fn put(key: &str, value: &str) -> pb::PutRequest {
-    pb::PutRequest {
-        key: key.to_owned().into(),
-        value: value.to_owned().into(),
-        ..Default::default()
-    }
+    pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() }
 }
 
 fn get(key: &str) -> pb::RangeRequest {
-    pb::RangeRequest {
-        key: key.to_owned().into(),
-        ..Default::default()
-    }
+    pb::RangeRequest { key: key.to_owned().into(), ..Default::default() }
 }
 
 fn create(key: &str) -> pb::TxnRequest {
@@ -34,12 +27,8 @@ fn create(key: &str) -> pb::TxnRequest {
             target_union: Some(TargetUnion::ModRevision(0)),
             ..Default::default()
         }],
-        success: vec![pb::RequestOp {
-            request: Some(Request::RequestPut(put(key, "new"))),
-        }],
-        failure: vec![pb::RequestOp {
-            request: Some(Request::RequestRange(get(key))),
-        }],
+        success: vec![pb::RequestOp { request: Some(Request::RequestPut(put(key, "new"))) }],
+        failure: vec![pb::RequestOp { request: Some(Request::RequestRange(get(key))) }],
     }
 }
 
@@ -79,55 +68,24 @@ async fn a_compacted_start_ends_the_watch() {
     for value in ["1", "2", "3"] {
         store.put(put("a", value)).await.unwrap();
     }
-    store
-        .compact(pb::CompactionRequest {
-            revision: 3,
-            physical: false,
-        })
-        .await
-        .unwrap();
-    let request = pb::WatchCreateRequest {
-        key: "a".into(),
-        start_revision: 2,
-        ..Default::default()
-    };
+    store.compact(pb::CompactionRequest { revision: 3, physical: false }).await.unwrap();
+    let request = pb::WatchCreateRequest { key: "a".into(), start_revision: 2, ..Default::default() };
     let response = store.watch(request).await.unwrap().recv().await.unwrap();
     assert!(response.canceled);
     assert_eq!(response.compact_revision, 3);
-    let old = pb::RangeRequest {
-        revision: 2,
-        ..get("a")
-    };
+    let old = pb::RangeRequest { revision: 2, ..get("a") };
     assert_eq!(store.range(old).await, Err(Error::Compacted));
 }
 
 #[tokio::test]
 async fn a_lease_takes_its_keys_along() {
     let store = MemoryStore::new();
-    let granted = store
-        .lease_grant(pb::LeaseGrantRequest { id: 7, ttl: 1 })
-        .await
-        .unwrap();
+    let granted = store.lease_grant(pb::LeaseGrantRequest { id: 7, ttl: 1 }).await.unwrap();
     assert_eq!(granted.ttl, 2, "shorter than a lease may be");
-    store
-        .put(pb::PutRequest {
-            lease: 7,
-            ..put("a", "1")
-        })
-        .await
-        .unwrap();
+    store.put(pb::PutRequest { lease: 7, ..put("a", "1") }).await.unwrap();
     assert_eq!(store.lease_keep_alive(7).await.unwrap().ttl, 2);
-    let mut watch = store
-        .watch(pb::WatchCreateRequest {
-            key: "a".into(),
-            ..Default::default()
-        })
-        .await
-        .unwrap();
-    let response = tokio::time::timeout(Duration::from_secs(20), watch.recv())
-        .await
-        .unwrap()
-        .unwrap();
+    let mut watch = store.watch(pb::WatchCreateRequest { key: "a".into(), ..Default::default() }).await.unwrap();
+    let response = tokio::time::timeout(Duration::from_secs(20), watch.recv()).await.unwrap().unwrap();
     assert_eq!(response.events.len(), 1);
     assert_eq!(store.range(get("a")).await.unwrap().count, 0);
     assert_eq!(store.lease_keep_alive(7).await.unwrap().ttl, 0);

@@ -53,11 +53,7 @@ pub fn txn(request: &pb::TxnRequest) -> Result<(), Error> {
 }
 
 fn operations(request: &pb::TxnRequest, max: usize) -> Result<(), Error> {
-    let most = request
-        .compare
-        .len()
-        .max(request.success.len())
-        .max(request.failure.len());
+    let most = request.compare.len().max(request.success.len()).max(request.failure.len());
     if most > max {
         return Err(Error::TooManyOps);
     }
@@ -88,9 +84,7 @@ fn disjoint(operations: &[pb::RequestOp]) -> Result<Writes, Error> {
     let mut writes = Writes::default();
     for operation in operations {
         if let Some(request_op::Request::RequestDeleteRange(nested)) = &operation.request {
-            writes
-                .deletes
-                .push(KeyRange::new(&nested.key, &nested.range_end));
+            writes.deletes.push(KeyRange::new(&nested.key, &nested.range_end));
         }
     }
     for operation in operations {
@@ -110,12 +104,7 @@ fn disjoint(operations: &[pb::RequestOp]) -> Result<Writes, Error> {
         let Some(request_op::Request::RequestPut(nested)) = &operation.request else {
             continue;
         };
-        if writes
-            .deletes
-            .iter()
-            .any(|range| range.contains(&nested.key))
-            || !writes.puts.insert(nested.key.clone())
-        {
+        if writes.deletes.iter().any(|range| range.contains(&nested.key)) || !writes.puts.insert(nested.key.clone()) {
             return Err(Error::DuplicateKey);
         }
     }
@@ -124,33 +113,19 @@ fn disjoint(operations: &[pb::RequestOp]) -> Result<Writes, Error> {
 
 fn conflict(outer: &Writes, inner: &Writes) -> Result<(), Error> {
     let twice = inner.puts.iter().any(|key| outer.puts.contains(key))
-        || inner
-            .puts
-            .iter()
-            .any(|key| outer.deletes.iter().any(|range| range.contains(key)))
-        || outer
-            .puts
-            .iter()
-            .any(|key| inner.deletes.iter().any(|range| range.contains(key)));
-    if twice {
-        Err(Error::DuplicateKey)
-    } else {
-        Ok(())
-    }
+        || inner.puts.iter().any(|key| outer.deletes.iter().any(|range| range.contains(key)))
+        || outer.puts.iter().any(|key| inner.deletes.iter().any(|range| range.contains(key)));
+    if twice { Err(Error::DuplicateKey) } else { Ok(()) }
 }
 
 /// Whether a transaction writes nothing on either branch, so that it need not go through the log.
 #[must_use]
 pub fn is_read_only(request: &pb::TxnRequest) -> bool {
-    request
-        .success
-        .iter()
-        .chain(&request.failure)
-        .all(|operation| match &operation.request {
-            Some(request_op::Request::RequestRange(_)) => true,
-            Some(request_op::Request::RequestTxn(nested)) => is_read_only(nested),
-            _ => false,
-        })
+    request.success.iter().chain(&request.failure).all(|operation| match &operation.request {
+        Some(request_op::Request::RequestRange(_)) => true,
+        Some(request_op::Request::RequestTxn(nested)) => is_read_only(nested),
+        _ => false,
+    })
 }
 
 #[cfg(test)]
@@ -158,13 +133,8 @@ mod tests {
     use super::*;
 
     fn put_op(key: &'static str) -> pb::RequestOp {
-        let request = pb::PutRequest {
-            key: Bytes::from_static(key.as_bytes()),
-            ..Default::default()
-        };
-        pb::RequestOp {
-            request: Some(request_op::Request::RequestPut(request)),
-        }
+        let request = pb::PutRequest { key: Bytes::from_static(key.as_bytes()), ..Default::default() };
+        pb::RequestOp { request: Some(request_op::Request::RequestPut(request)) }
     }
 
     fn delete_op(key: &'static str, end: &'static str) -> pb::RequestOp {
@@ -173,58 +143,32 @@ mod tests {
             range_end: Bytes::from_static(end.as_bytes()),
             prev_kv: false,
         };
-        pb::RequestOp {
-            request: Some(request_op::Request::RequestDeleteRange(request)),
-        }
+        pb::RequestOp { request: Some(request_op::Request::RequestDeleteRange(request)) }
     }
 
     fn txn_op(success: Vec<pb::RequestOp>, failure: Vec<pb::RequestOp>) -> pb::RequestOp {
-        let request = pb::TxnRequest {
-            compare: vec![],
-            success,
-            failure,
-        };
-        pb::RequestOp {
-            request: Some(request_op::Request::RequestTxn(request)),
-        }
+        let request = pb::TxnRequest { compare: vec![], success, failure };
+        pb::RequestOp { request: Some(request_op::Request::RequestTxn(request)) }
     }
 
     fn check(success: Vec<pb::RequestOp>, expected: Result<(), Error>) {
-        assert_eq!(
-            txn(&pb::TxnRequest {
-                compare: vec![],
-                success,
-                failure: vec![]
-            }),
-            expected
-        );
+        assert_eq!(txn(&pb::TxnRequest { compare: vec![], success, failure: vec![] }), expected);
     }
 
     #[test]
     fn a_key_is_written_once() {
         check(vec![put_op("a"), put_op("b")], Ok(()));
         check(vec![put_op("a"), put_op("a")], Err(Error::DuplicateKey));
-        check(
-            vec![put_op("b"), delete_op("a", "c")],
-            Err(Error::DuplicateKey),
-        );
+        check(vec![put_op("b"), delete_op("a", "c")], Err(Error::DuplicateKey));
         check(vec![delete_op("a", "c"), delete_op("b", "")], Ok(()));
         check(vec![txn_op(vec![put_op("a")], vec![put_op("a")])], Ok(()));
-        check(
-            vec![put_op("a"), txn_op(vec![put_op("a")], vec![])],
-            Err(Error::DuplicateKey),
-        );
-        check(
-            vec![delete_op("a", ""), txn_op(vec![], vec![put_op("a")])],
-            Err(Error::DuplicateKey),
-        );
+        check(vec![put_op("a"), txn_op(vec![put_op("a")], vec![])], Err(Error::DuplicateKey));
+        check(vec![delete_op("a", ""), txn_op(vec![], vec![put_op("a")])], Err(Error::DuplicateKey));
     }
 
     #[test]
     fn operations_are_bounded() {
-        let many = (0..TXN_OPERATIONS_MAX + 1)
-            .map(|_| delete_op("a", ""))
-            .collect();
+        let many = (0..TXN_OPERATIONS_MAX + 1).map(|_| delete_op("a", "")).collect();
         check(many, Err(Error::TooManyOps));
         check(vec![put_op("")], Err(Error::EmptyKey));
     }

@@ -25,13 +25,9 @@ fn holds_for(compare: &Compare, kv: &KeyValue) -> bool {
         (CompareTarget::Value, _) => kv.value.as_ref().cmp(&[]),
         (CompareTarget::Version, Some(TargetUnion::Version(version))) => kv.version.cmp(version),
         (CompareTarget::Version, _) => kv.version.cmp(&0),
-        (CompareTarget::Create, Some(TargetUnion::CreateRevision(revision))) => {
-            kv.create_revision.cmp(revision)
-        }
+        (CompareTarget::Create, Some(TargetUnion::CreateRevision(revision))) => kv.create_revision.cmp(revision),
         (CompareTarget::Create, _) => kv.create_revision.cmp(&0),
-        (CompareTarget::Mod, Some(TargetUnion::ModRevision(revision))) => {
-            kv.mod_revision.cmp(revision)
-        }
+        (CompareTarget::Mod, Some(TargetUnion::ModRevision(revision))) => kv.mod_revision.cmp(revision),
         (CompareTarget::Mod, _) => kv.mod_revision.cmp(&0),
         (CompareTarget::Lease, Some(TargetUnion::Lease(lease))) => kv.lease.cmp(lease),
         (CompareTarget::Lease, _) => kv.lease.cmp(&0),
@@ -49,13 +45,7 @@ fn holds_for(compare: &Compare, kv: &KeyValue) -> bool {
 mod tests {
     use super::*;
 
-    fn check(
-        result: CompareResult,
-        union: TargetUnion,
-        target: CompareTarget,
-        found: &[KeyValue],
-        expected: bool,
-    ) {
+    fn check(result: CompareResult, union: TargetUnion, target: CompareTarget, found: &[KeyValue], expected: bool) {
         let compare = Compare {
             result: result as i32,
             target: target as i32,
@@ -69,57 +59,13 @@ mod tests {
     #[test]
     fn conditions_compare_each_key_or_the_absent_one() {
         use CompareResult::{Equal, Greater, Less, NotEqual};
-        let kv = KeyValue {
-            version: 3,
-            mod_revision: 7,
-            value: "v".into(),
-            ..Default::default()
-        };
-        let other = KeyValue {
-            version: 4,
-            ..kv.clone()
-        };
-        check(
-            Equal,
-            TargetUnion::ModRevision(0),
-            CompareTarget::Mod,
-            &[],
-            true,
-        );
-        check(
-            Equal,
-            TargetUnion::Value(Default::default()),
-            CompareTarget::Value,
-            &[],
-            false,
-        );
-        check(
-            NotEqual,
-            TargetUnion::Value("x".into()),
-            CompareTarget::Value,
-            &[],
-            false,
-        );
-        check(
-            Equal,
-            TargetUnion::Value("v".into()),
-            CompareTarget::Value,
-            std::slice::from_ref(&kv),
-            true,
-        );
-        check(
-            Greater,
-            TargetUnion::Version(2),
-            CompareTarget::Version,
-            &[kv.clone(), other.clone()],
-            true,
-        );
-        check(
-            Less,
-            TargetUnion::Version(4),
-            CompareTarget::Version,
-            &[kv, other],
-            false,
-        );
+        let kv = KeyValue { version: 3, mod_revision: 7, value: "v".into(), ..Default::default() };
+        let other = KeyValue { version: 4, ..kv.clone() };
+        check(Equal, TargetUnion::ModRevision(0), CompareTarget::Mod, &[], true);
+        check(Equal, TargetUnion::Value(Default::default()), CompareTarget::Value, &[], false);
+        check(NotEqual, TargetUnion::Value("x".into()), CompareTarget::Value, &[], false);
+        check(Equal, TargetUnion::Value("v".into()), CompareTarget::Value, std::slice::from_ref(&kv), true);
+        check(Greater, TargetUnion::Version(2), CompareTarget::Version, &[kv.clone(), other.clone()], true);
+        check(Less, TargetUnion::Version(4), CompareTarget::Version, &[kv, other], false);
     }
 }

@@ -31,10 +31,7 @@ impl KeyRange {
             [0] => RangeEnd::Unbounded,
             _ => RangeEnd::Before(range_end.clone()),
         };
-        Self {
-            start: key.clone(),
-            end,
-        }
+        Self { start: key.clone(), end }
     }
 
     /// Whether the interval holds a key.
@@ -63,21 +60,12 @@ mod tests {
     use super::*;
 
     fn check(key: &'static str, end: &'static str, inside: &[&str], outside: &[&str]) {
-        let range = KeyRange::new(
-            &Bytes::from_static(key.as_bytes()),
-            &Bytes::from_static(end.as_bytes()),
-        );
+        let range = KeyRange::new(&Bytes::from_static(key.as_bytes()), &Bytes::from_static(end.as_bytes()));
         for key in inside {
-            assert!(
-                range.contains(key.as_bytes()),
-                "{range:?} should hold {key}"
-            );
+            assert!(range.contains(key.as_bytes()), "{range:?} should hold {key}");
         }
         for key in outside {
-            assert!(
-                !range.contains(key.as_bytes()),
-                "{range:?} should not hold {key}"
-            );
+            assert!(!range.contains(key.as_bytes()), "{range:?} should not hold {key}");
         }
     }
 

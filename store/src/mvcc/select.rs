@@ -18,28 +18,17 @@ pub fn scan_limit(request: &RangeRequest) -> Option<usize> {
     } else if all || request.limit <= 0 {
         None
     } else {
-        usize::try_from(request.limit)
-            .ok()
-            .and_then(|limit| limit.checked_add(1))
+        usize::try_from(request.limit).ok().and_then(|limit| limit.checked_add(1))
     }
 }
 
 /// Makes the answer from the keys found in key order and their count before any filter.
 #[must_use]
 pub fn finish(request: &RangeRequest, mut found: Vec<KeyValue>, count: i64) -> RangeResponse {
-    let outside = |revision: i64, min: i64, max: i64| {
-        (min != 0 && revision < min) || (max != 0 && revision > max)
-    };
+    let outside = |revision: i64, min: i64, max: i64| (min != 0 && revision < min) || (max != 0 && revision > max);
     found.retain(|kv| {
-        !outside(
-            kv.mod_revision,
-            request.min_mod_revision,
-            request.max_mod_revision,
-        ) && !outside(
-            kv.create_revision,
-            request.min_create_revision,
-            request.max_create_revision,
-        )
+        !outside(kv.mod_revision, request.min_mod_revision, request.max_mod_revision)
+            && !outside(kv.create_revision, request.min_create_revision, request.max_create_revision)
     });
     sort(request, &mut found);
     let mut more = false;
@@ -55,12 +44,7 @@ pub fn finish(request: &RangeRequest, mut found: Vec<KeyValue>, count: i64) -> R
             kv.value.clear();
         }
     }
-    RangeResponse {
-        header: None,
-        kvs: found,
-        more,
-        count,
-    }
+    RangeResponse { header: None, kvs: found, more, count }
 }
 
 fn sort(request: &RangeRequest, found: &mut [KeyValue]) {
@@ -82,21 +66,15 @@ mod tests {
 
     fn keys(request: &RangeRequest) -> (String, bool) {
         let found = [("a", 3, 9), ("b", 2, 2), ("c", 1, 5)];
-        let found = found
-            .into_iter()
-            .map(|(key, create_revision, mod_revision)| KeyValue {
-                key: key.into(),
-                create_revision,
-                mod_revision,
-                value: key.into(),
-                ..Default::default()
-            });
+        let found = found.into_iter().map(|(key, create_revision, mod_revision)| KeyValue {
+            key: key.into(),
+            create_revision,
+            mod_revision,
+            value: key.into(),
+            ..Default::default()
+        });
         let response = finish(request, found.collect(), 3);
-        let keys = response
-            .kvs
-            .iter()
-            .map(|kv| String::from_utf8_lossy(&kv.key).into_owned())
-            .collect();
+        let keys = response.kvs.iter().map(|kv| String::from_utf8_lossy(&kv.key).into_owned()).collect();
         (keys, response.more)
     }
 
@@ -104,29 +82,12 @@ mod tests {
     fn filters_sorts_and_cuts() {
         let request = RangeRequest::default();
         assert_eq!(keys(&request), ("abc".to_owned(), false));
-        assert_eq!(
-            keys(&RangeRequest {
-                limit: 2,
-                ..request.clone()
-            }),
-            ("ab".to_owned(), true)
-        );
-        let descend = RangeRequest {
-            sort_order: SortOrder::Descend as i32,
-            ..request.clone()
-        };
+        assert_eq!(keys(&RangeRequest { limit: 2, ..request.clone() }), ("ab".to_owned(), true));
+        let descend = RangeRequest { sort_order: SortOrder::Descend as i32, ..request.clone() };
         assert_eq!(keys(&descend), ("cba".to_owned(), false));
-        let by_mod = RangeRequest {
-            sort_target: SortTarget::Mod as i32,
-            limit: 2,
-            ..request.clone()
-        };
+        let by_mod = RangeRequest { sort_target: SortTarget::Mod as i32, limit: 2, ..request.clone() };
         assert_eq!(keys(&by_mod), ("bc".to_owned(), true));
-        let bounded = RangeRequest {
-            min_mod_revision: 3,
-            max_create_revision: 2,
-            ..request
-        };
+        let bounded = RangeRequest { min_mod_revision: 3, max_create_revision: 2, ..request };
         assert_eq!(keys(&bounded), ("c".to_owned(), false));
     }
 }

@@ -32,12 +32,7 @@ impl Machine {
     /// Over a state.
     #[must_use]
     pub fn new(state: Arc<State>, waiters: Arc<Waiters>, metrics: Arc<Metrics>) -> Self {
-        Self {
-            state,
-            waiters,
-            metrics,
-            flushed: Arc::default(),
-        }
+        Self { state, waiters, metrics, flushed: Arc::default() }
     }
 }
 
@@ -45,10 +40,7 @@ impl Machine {
 async fn blocking<T: Send + 'static, E: std::error::Error + Send + Sync + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, IoError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(IoError::other)?
-        .map_err(IoError::other)
+    tokio::task::spawn_blocking(work).await.map_err(IoError::other)?.map_err(IoError::other)
 }
 
 impl RaftStateMachine<Config> for Machine {
@@ -97,11 +89,7 @@ impl RaftStateMachine<Config> for Machine {
         self.clone()
     }
 
-    async fn install_snapshot(
-        &mut self,
-        meta: &SnapshotMeta,
-        snapshot: SnapshotHandle,
-    ) -> Result<(), IoError> {
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotHandle) -> Result<(), IoError> {
         if let SnapshotHandle::Received(path) = snapshot {
             let state = self.state.clone();
             blocking(move || state.install(&path)).await?;
@@ -114,10 +102,7 @@ impl RaftStateMachine<Config> for Machine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, IoError> {
         let meta = self.flushed.lock().clone();
-        Ok(meta.map(|meta| Snapshot {
-            meta,
-            snapshot: SnapshotHandle::Local,
-        }))
+        Ok(meta.map(|meta| Snapshot { meta, snapshot: SnapshotHandle::Local }))
     }
 }
 
@@ -129,14 +114,8 @@ impl RaftSnapshotBuilder<Config> for Machine {
     async fn build_snapshot(&mut self) -> Result<Snapshot, IoError> {
         let state = self.state.clone();
         let (last_log_id, last_membership) = blocking(move || state.flush()).await?;
-        let meta = SnapshotMeta {
-            last_log_id,
-            last_membership,
-        };
+        let meta = SnapshotMeta { last_log_id, last_membership };
         *self.flushed.lock() = Some(meta.clone());
-        Ok(Snapshot {
-            meta,
-            snapshot: SnapshotHandle::Local,
-        })
+        Ok(Snapshot { meta, snapshot: SnapshotHandle::Local })
     }
 }

@@ -10,8 +10,8 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
-    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use pb::peer_client::PeerClient;
 use tokio_stream::wrappers::ReceiverStream;
@@ -55,19 +55,11 @@ impl RaftNetworkFactory<Config> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, _target: u64, node: &Peer) -> Connection {
-        Connection {
-            client: self.client(&node.url),
-            state: self.state.clone(),
-            pipelined: true,
-        }
+        Connection { client: self.client(&node.url), state: self.state.clone(), pipelined: true }
     }
 
     async fn new_heartbeat_client(&mut self, _target: u64, node: &Peer) -> Connection {
-        Connection {
-            client: self.client(&node.url),
-            state: self.state.clone(),
-            pipelined: false,
-        }
+        Connection { client: self.client(&node.url), state: self.state.clone(), pipelined: false }
     }
 }
 
@@ -111,12 +103,8 @@ fn stream_result(response: &pb::AppendResponse) -> Result<StreamAppendResult<Con
     let log_id = response.log_id.as_ref().map(wire::to_log_id);
     Ok(match response.result() {
         Success | Partial => Ok(log_id),
-        Conflict => Err(StreamAppendError::Conflict(
-            log_id.ok_or(Malformed("conflict with nothing"))?,
-        )),
-        HigherVote => Err(StreamAppendError::HigherVote(wire::to_vote(
-            response.vote.as_ref(),
-        )?)),
+        Conflict => Err(StreamAppendError::Conflict(log_id.ok_or(Malformed("conflict with nothing"))?)),
+        HigherVote => Err(StreamAppendError::HigherVote(wire::to_vote(response.vote.as_ref())?)),
     })
 }
 
@@ -129,20 +117,14 @@ impl RaftNetworkV2<Config> for Connection {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Config>, RPCError<Config>> {
         use pb::append_response::Result::{Conflict, HigherVote, Partial, Success};
-        let answer = self
-            .client
-            .append_once(request(append_request(rpc), &option))
-            .await;
+        let answer = self.client.append_once(request(append_request(rpc), &option)).await;
         let answer = answer.map_err(|status| failed(&status))?.into_inner();
         Ok(match answer.result() {
             Success => AppendEntriesResponse::Success,
-            Partial => {
-                AppendEntriesResponse::PartialSuccess(answer.log_id.as_ref().map(wire::to_log_id))
-            }
+            Partial => AppendEntriesResponse::PartialSuccess(answer.log_id.as_ref().map(wire::to_log_id)),
             Conflict => AppendEntriesResponse::Conflict,
             HigherVote => {
-                let vote =
-                    wire::to_vote(answer.vote.as_ref()).map_err(|error| malformed(&error))?;
+                let vote = wire::to_vote(answer.vote.as_ref()).map_err(|error| malformed(&error))?;
                 AppendEntriesResponse::HigherVote(vote)
             }
         })
@@ -152,13 +134,7 @@ impl RaftNetworkV2<Config> for Connection {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<
-        's,
-        Result<
-            BoxStream<'s, Result<StreamAppendResult<Config>, RPCError<Config>>>,
-            RPCError<Config>,
-        >,
-    >
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Config>, RPCError<Config>>>, RPCError<Config>>>
     where
         S: Stream<Item = AppendEntriesRequest<Config>> + OptionalSend + Unpin + 'static,
     {
@@ -177,19 +153,11 @@ impl RaftNetworkV2<Config> for Connection {
         })
     }
 
-    async fn vote(
-        &mut self,
-        rpc: VoteRequest<Config>,
-        option: RPCOption,
-    ) -> Result<VoteResponse<Config>, RPCError<Config>> {
+    async fn vote(&mut self, rpc: VoteRequest<Config>, option: RPCOption) -> Result<VoteResponse<Config>, RPCError<Config>> {
         self.ask_vote(rpc, &option, false).await
     }
 
-    async fn pre_vote(
-        &mut self,
-        rpc: VoteRequest<Config>,
-        option: RPCOption,
-    ) -> Result<VoteResponse<Config>, RPCError<Config>> {
+    async fn pre_vote(&mut self, rpc: VoteRequest<Config>, option: RPCOption) -> Result<VoteResponse<Config>, RPCError<Config>> {
         self.ask_vote(rpc, &option, true).await
     }
 
@@ -216,9 +184,7 @@ impl RaftNetworkV2<Config> for Connection {
             _ => StreamingError::Network(NetworkError::new(&status)),
         })?;
         let vote = wire::to_vote(answer.into_inner().vote.as_ref());
-        Ok(SnapshotResponse {
-            vote: vote.map_err(|error| StreamingError::Network(NetworkError::new(&error)))?,
-        })
+        Ok(SnapshotResponse { vote: vote.map_err(|error| StreamingError::Network(NetworkError::new(&error)))? })
     }
 
     async fn transfer_leader(

@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use kontiki_proto::kontiki::store::v1 as pb;
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest,
-    VoteRequest,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest};
 use pb::peer_server::Peer;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -47,11 +44,7 @@ fn to_append(request: pb::AppendRequest) -> Result<AppendEntriesRequest<Config>,
     Ok(AppendEntriesRequest {
         vote: wire::to_vote(request.vote.as_ref())?,
         prev_log_id: request.previous.as_ref().map(wire::to_log_id),
-        entries: request
-            .entries
-            .into_iter()
-            .map(wire::to_entry)
-            .collect::<Result<_, _>>()?,
+        entries: request.entries.into_iter().map(wire::to_entry).collect::<Result<_, _>>()?,
         leader_commit: request.committed.as_ref().map(wire::to_log_id),
     })
 }
@@ -62,10 +55,7 @@ type AppendStream = Pin<Box<dyn Stream<Item = Result<pb::AppendResponse, Status>
 impl Peer for PeerService {
     type AppendStream = AppendStream;
 
-    async fn append(
-        &self,
-        request: Request<Streaming<pb::AppendRequest>>,
-    ) -> Result<Response<AppendStream>, Status> {
+    async fn append(&self, request: Request<Streaming<pb::AppendRequest>>) -> Result<Response<AppendStream>, Status> {
         use pb::append_response::Result::{Conflict, HigherVote, Success};
         // A message that cannot be read ends the stream; the leader begins another one.
         let requests = request
@@ -75,30 +65,21 @@ impl Peer for PeerService {
             .filter_map(futures::future::ready);
         let answers = self.raft.stream_append(requests);
         let answers = answers.map(|answer| match answer {
-            Ok(Ok(log_id)) => Ok(pb::AppendResponse {
-                result: Success as i32,
-                log_id: log_id.as_ref().map(wire::log_id),
-                vote: None,
-            }),
-            Ok(Err(StreamAppendError::Conflict(log_id))) => Ok(pb::AppendResponse {
-                result: Conflict as i32,
-                log_id: Some(wire::log_id(&log_id)),
-                vote: None,
-            }),
-            Ok(Err(StreamAppendError::HigherVote(vote))) => Ok(pb::AppendResponse {
-                result: HigherVote as i32,
-                log_id: None,
-                vote: Some(wire::vote(&vote)),
-            }),
+            Ok(Ok(log_id)) => {
+                Ok(pb::AppendResponse { result: Success as i32, log_id: log_id.as_ref().map(wire::log_id), vote: None })
+            }
+            Ok(Err(StreamAppendError::Conflict(log_id))) => {
+                Ok(pb::AppendResponse { result: Conflict as i32, log_id: Some(wire::log_id(&log_id)), vote: None })
+            }
+            Ok(Err(StreamAppendError::HigherVote(vote))) => {
+                Ok(pb::AppendResponse { result: HigherVote as i32, log_id: None, vote: Some(wire::vote(&vote)) })
+            }
             Err(fatal) => Err(stopped(fatal)),
         });
         Ok(Response::new(Box::pin(answers)))
     }
 
-    async fn append_once(
-        &self,
-        request: Request<pb::AppendRequest>,
-    ) -> Result<Response<pb::AppendResponse>, Status> {
+    async fn append_once(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendResponse>, Status> {
         use pb::append_response::Result::{Conflict, HigherVote, Partial, Success};
         let append = to_append(request.into_inner())?;
         let answer = self.raft.append_entries(append).await.map_err(stopped)?;
@@ -115,19 +96,12 @@ impl Peer for PeerService {
         }))
     }
 
-    async fn vote(
-        &self,
-        request: Request<pb::VoteRequest>,
-    ) -> Result<Response<pb::VoteResponse>, Status> {
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
         let request = request.into_inner();
         let last_log_id = request.last_log_id.as_ref().map(wire::to_log_id);
         let mut asked = VoteRequest::new(wire::to_vote(request.vote.as_ref())?, last_log_id);
         asked.leadership_transfer = request.leadership_transfer;
-        let answer = if request.pre_vote {
-            self.raft.pre_vote(asked).await
-        } else {
-            self.raft.vote(asked).await
-        };
+        let answer = if request.pre_vote { self.raft.pre_vote(asked).await } else { self.raft.vote(asked).await };
         let answer = answer.map_err(stopped)?;
         Ok(Response::new(pb::VoteResponse {
             vote: Some(wire::vote(&answer.vote)),
@@ -136,29 +110,19 @@ impl Peer for PeerService {
         }))
     }
 
-    async fn snapshot(
-        &self,
-        request: Request<Streaming<pb::SnapshotChunk>>,
-    ) -> Result<Response<pb::SnapshotResponse>, Status> {
+    async fn snapshot(&self, request: Request<Streaming<pb::SnapshotChunk>>) -> Result<Response<pb::SnapshotResponse>, Status> {
         let mut parts = request.into_inner();
         let failed = |error: super::snapshot::ReceiveError| Status::internal(error.to_string());
         let mut incoming = Incoming::new(&self.core.state, self.budget.clone()).map_err(failed)?;
         while let Some(part) = parts.message().await? {
-            let stored =
-                tokio::task::spawn_blocking(move || incoming.part(part).map(|()| incoming)).await;
+            let stored = tokio::task::spawn_blocking(move || incoming.part(part).map(|()| incoming)).await;
             incoming = stored.map_err(stopped)?.map_err(failed)?;
         }
         let finished = tokio::task::spawn_blocking(move || incoming.finish()).await;
         let (vote, meta, snapshot) = finished.map_err(stopped)?.map_err(failed)?;
         tracing::info!(last = ?meta.last_log_id, "received a snapshot");
-        let answer = self
-            .raft
-            .install_full_snapshot(vote, Snapshot { meta, snapshot })
-            .await
-            .map_err(stopped)?;
-        Ok(Response::new(pb::SnapshotResponse {
-            vote: Some(wire::vote(&answer.vote)),
-        }))
+        let answer = self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await.map_err(stopped)?;
+        Ok(Response::new(pb::SnapshotResponse { vote: Some(wire::vote(&answer.vote)) }))
     }
 
     async fn transfer_leader(
@@ -169,50 +133,25 @@ impl Peer for PeerService {
         let from = wire::to_vote(request.from.as_ref())?;
         let last_log_id = request.last_log_id.as_ref().map(wire::to_log_id);
         let transfer = TransferLeaderRequest::new(from, request.to, last_log_id);
-        let answer = self
-            .raft
-            .handle_transfer_leader(transfer)
-            .await
-            .map_err(stopped)?;
-        let refused = answer
-            .err()
-            .map(|error| error.to_string())
-            .unwrap_or_default();
+        let answer = self.raft.handle_transfer_leader(transfer).await.map_err(stopped)?;
+        let refused = answer.err().map(|error| error.to_string()).unwrap_or_default();
         Ok(Response::new(pb::TransferLeaderResponse { refused }))
     }
 
-    async fn propose(
-        &self,
-        request: Request<pb::ProposeRequest>,
-    ) -> Result<Response<pb::ProposeResponse>, Status> {
+    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeResponse>, Status> {
         let request = request.into_inner();
-        let leader = LeaderId {
-            term: request.term,
-            node_id: request.leader,
-        };
-        let accepted = self
-            .core
-            .propose_here(leader, request.batch)
-            .await
-            .map_err(Status::from)?;
+        let leader = LeaderId { term: request.term, node_id: request.leader };
+        let accepted = self.core.propose_here(leader, request.batch).await.map_err(Status::from)?;
         Ok(Response::new(pb::ProposeResponse { accepted }))
     }
 
-    async fn read_index(
-        &self,
-        _request: Request<pb::ReadIndexRequest>,
-    ) -> Result<Response<pb::ReadIndexResponse>, Status> {
+    async fn read_index(&self, _request: Request<pb::ReadIndexRequest>) -> Result<Response<pb::ReadIndexResponse>, Status> {
         let index = self.core.confirm_as_leader().await?;
         Ok(Response::new(pb::ReadIndexResponse { index }))
     }
 
-    async fn lease_time(
-        &self,
-        request: Request<pb::LeaseTimeRequest>,
-    ) -> Result<Response<pb::LeaseTimeResponse>, Status> {
+    async fn lease_time(&self, request: Request<pb::LeaseTimeRequest>) -> Result<Response<pb::LeaseTimeResponse>, Status> {
         let request = request.into_inner();
-        Ok(Response::new(
-            self.core.lease_time_as_leader(request).await?,
-        ))
+        Ok(Response::new(self.core.lease_time_as_leader(request).await?))
     }
 }

@@ -48,11 +48,7 @@ pub enum ReceiveError {
 }
 
 /// Makes a checkpoint and sends its files. Blocks.
-pub fn send(
-    state: &State,
-    vote: &Vote,
-    parts: &mpsc::Sender<pb::SnapshotChunk>,
-) -> Result<(), StateError> {
+pub fn send(state: &State, vote: &Vote, parts: &mpsc::Sender<pb::SnapshotChunk>) -> Result<(), StateError> {
     let path = state.outgoing();
     state.database().checkpoint(&path)?;
     let sent = send_files(state, vote, &path, parts);
@@ -60,12 +56,7 @@ pub fn send(
     Ok(sent?)
 }
 
-fn send_files(
-    state: &State,
-    vote: &Vote,
-    path: &Path,
-    parts: &mpsc::Sender<pb::SnapshotChunk>,
-) -> Result<(), IoError> {
+fn send_files(state: &State, vote: &Vote, path: &Path, parts: &mpsc::Sender<pb::SnapshotChunk>) -> Result<(), IoError> {
     let (applied, membership) = state.applied();
     let header = pb::SnapshotHeader {
         version: VERSION,
@@ -75,9 +66,7 @@ fn send_files(
     };
     let send = |part: Part| {
         let gone = |_| IoError::new(std::io::ErrorKind::BrokenPipe, "the follower went away");
-        parts
-            .blocking_send(pb::SnapshotChunk { part: Some(part) })
-            .map_err(gone)
+        parts.blocking_send(pb::SnapshotChunk { part: Some(part) }).map_err(gone)
     };
     send(Part::Header(header))?;
     for entry in std::fs::read_dir(path)? {
@@ -89,11 +78,7 @@ fn send_files(
             let length = file.read(&mut data)?;
             data.truncate(length);
             let checksum = crc32fast::hash(&data);
-            send(Part::File(pb::SnapshotFile {
-                name: name.clone(),
-                data: data.into(),
-                checksum,
-            }))?;
+            send(Part::File(pb::SnapshotFile { name: name.clone(), data: data.into(), checksum }))?;
             if length == 0 {
                 break;
             }
@@ -114,13 +99,7 @@ pub struct Incoming {
 impl Incoming {
     /// Into a new directory.
     pub fn new(state: &State, budget: Arc<Budget>) -> Result<Self, ReceiveError> {
-        Ok(Self {
-            path: state.incoming()?,
-            budget,
-            vote: None,
-            open: None,
-            complete: false,
-        })
+        Ok(Self { path: state.incoming()?, budget, vote: None, open: None, complete: false })
     }
 
     /// Takes the next part. Blocks on the disk.
@@ -149,11 +128,7 @@ impl Incoming {
         if crc32fast::hash(&part.data) != part.checksum {
             return Err(ReceiveError::Checksum(part.name));
         }
-        if self
-            .open
-            .as_ref()
-            .is_none_or(|(name, _)| *name != part.name)
-        {
+        if self.open.as_ref().is_none_or(|(name, _)| *name != part.name) {
             self.close()?;
             let file = std::fs::File::create_new(self.path.join(&part.name))?;
             self.open = Some((part.name, file));
@@ -178,15 +153,8 @@ impl Incoming {
             return Err(ReceiveError::Malformed("it ends too early"));
         }
         let memory = Database::open(&self.path, &self.budget)?.load()?;
-        let meta = SnapshotMeta {
-            last_log_id: memory.applied,
-            last_membership: memory.membership,
-        };
-        Ok((
-            vote,
-            meta,
-            SnapshotHandle::Received(std::mem::take(&mut self.path)),
-        ))
+        let meta = SnapshotMeta { last_log_id: memory.applied, last_membership: memory.membership };
+        Ok((vote, meta, SnapshotHandle::Received(std::mem::take(&mut self.path))))
     }
 }
 

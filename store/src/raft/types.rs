@@ -55,5 +55,4 @@ pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Con
 /// What a snapshot stands for.
 pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Config>;
 /// A snapshot with its handle.
-pub type Snapshot =
-    openraft::type_config::alias::SnapshotOf<Config, super::snapshot::SnapshotHandle>;
+pub type Snapshot = openraft::type_config::alias::SnapshotOf<Config, super::snapshot::SnapshotHandle>;

@@ -76,27 +76,19 @@ impl Core {
     /// Whether this member leads.
     #[must_use]
     pub fn leads(&self) -> bool {
-        self.leader()
-            .is_some_and(|leader| leader.node_id == self.member_id)
+        self.leader().is_some_and(|leader| leader.node_id == self.member_id)
     }
 
     /// A connection to a leader.
     pub fn peer(&self, leader: LeaderId) -> Result<PeerClient<tonic::transport::Channel>, Error> {
-        self.peers
-            .get(&leader.node_id)
-            .cloned()
-            .ok_or(Error::MemberNotFound)
+        self.peers.get(&leader.node_id).cloned().ok_or(Error::MemberNotFound)
     }
 
     /// Proposes a batch to this member as exactly that leader. False: certainly not in the log.
     /// An error: unknown.
     pub async fn propose_here(&self, leader: LeaderId, batch: Bytes) -> Result<bool, Error> {
         let (responder, result) = ProgressResponder::complete_only();
-        let write = self
-            .raft()?
-            .write(Batch(batch))
-            .with_leader(leader)
-            .responder(responder);
+        let write = self.raft()?.write(Batch(batch)).with_leader(leader).responder(responder);
         write.await.map_err(|_| Error::Stopped)?;
         match result.await {
             Ok(Ok(_)) => Ok(true),
@@ -112,28 +104,18 @@ impl Core {
             return Err(Error::NotLeader);
         }
         let (sender, receiver) = oneshot::channel();
-        self.confirmations
-            .try_send(sender)
-            .map_err(|_| Error::TooManyRequests)?;
+        self.confirmations.try_send(sender).map_err(|_| Error::TooManyRequests)?;
         receiver.await.map_err(|_| Error::Stopped)?
     }
 
     /// Asks openraft for the index that a linearizable read has to wait for.
     pub async fn read_index_here(&self) -> Result<u64, Error> {
-        let linearizer = self
-            .raft()?
-            .get_read_linearizer(ReadPolicy::ReadIndex)
-            .await;
-        linearizer
-            .map(|linearizer| linearizer.read_log_id().index())
-            .map_err(|_| Error::LeaderChanged)
+        let linearizer = self.raft()?.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        linearizer.map(|linearizer| linearizer.read_log_id().index()).map_err(|_| Error::LeaderChanged)
     }
 
     /// Renews or reads a lease's time, which only the leader keeps.
-    pub async fn lease_time_as_leader(
-        &self,
-        request: wire_pb::LeaseTimeRequest,
-    ) -> Result<wire_pb::LeaseTimeResponse, Error> {
+    pub async fn lease_time_as_leader(&self, request: wire_pb::LeaseTimeRequest) -> Result<wire_pb::LeaseTimeResponse, Error> {
         if !self.leads() {
             return Err(Error::NotLeader);
         }
@@ -146,11 +128,7 @@ impl Core {
             return Ok(Default::default());
         };
         let remaining = self.lessor.time(request.id, lease.ttl, request.renew);
-        Ok(wire_pb::LeaseTimeResponse {
-            found: true,
-            granted_seconds: lease.ttl,
-            remaining_seconds: remaining,
-        })
+        Ok(wire_pb::LeaseTimeResponse { found: true, granted_seconds: lease.ttl, remaining_seconds: remaining })
     }
 
     /// Waits until an entry is applied here.

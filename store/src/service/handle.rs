@@ -34,10 +34,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 impl Handle {
     pub(super) fn new(core: Arc<Core>, runtime: tokio::runtime::Runtime) -> Self {
-        Self {
-            core,
-            runtime: Arc::new(Mutex::new(Some(runtime))),
-        }
+        Self { core, runtime: Arc::new(Mutex::new(Some(runtime))) }
     }
 
     /// Stops the member: no more answers, files closed.
@@ -54,8 +51,7 @@ impl Handle {
                 tracing::warn!(%error, "consensus did not end cleanly");
             }
         }
-        let closing =
-            tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(5)));
+        let closing = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(5)));
         drop(closing.await);
     }
 
@@ -95,10 +91,7 @@ impl Handle {
             state.clean();
             state.flush().map(drop)
         });
-        cleaned
-            .await
-            .map_err(|_| Error::Stopped)?
-            .map_err(|error| Error::Internal(error.to_string()))
+        cleaned.await.map_err(|_| Error::Stopped)?.map_err(|error| Error::Internal(error.to_string()))
     }
 
     /// A hash over what is readable at a revision, the same on every member.
@@ -131,18 +124,10 @@ impl Handle {
         if !self.core.leads() {
             return Err(Error::NotLeader);
         }
-        self.core
-            .raft()?
-            .trigger()
-            .transfer_leader(target)
-            .await
-            .map_err(|_| Error::Stopped)?;
+        self.core.raft()?.trigger().transfer_leader(target).await.map_err(|_| Error::Stopped)?;
         let mut leader = self.core.leader.subscribe();
         let moved = leader.wait_for(|leader| leader.is_some_and(|leader| leader.node_id == target));
-        tokio::time::timeout(PROPOSAL_TIMEOUT, moved)
-            .await
-            .map_err(|_| Error::Timeout)?
-            .map_err(|_| Error::Stopped)?;
+        tokio::time::timeout(PROPOSAL_TIMEOUT, moved).await.map_err(|_| Error::Timeout)?.map_err(|_| Error::Stopped)?;
         Ok(())
     }
 
@@ -169,18 +154,13 @@ impl Handle {
         }
     }
 
-    async fn lease_time_once(
-        &self,
-        request: wire_pb::LeaseTimeRequest,
-    ) -> Result<wire_pb::LeaseTimeResponse, Error> {
+    async fn lease_time_once(&self, request: wire_pb::LeaseTimeRequest) -> Result<wire_pb::LeaseTimeResponse, Error> {
         let leader = self.core.leader().ok_or(Error::NoLeader)?;
         if leader.node_id == self.core.member_id {
             return self.core.lease_time_as_leader(request).await;
         }
         let answer = self.core.peer(leader)?.lease_time(request).await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| Error::from_message(status.message()))
+        answer.map(tonic::Response::into_inner).map_err(|status| Error::from_message(status.message()))
     }
 
     /// Runs something that reads the disk, on the caller's thread if it is small.
@@ -193,9 +173,7 @@ impl Handle {
             return read(&self.core.state);
         }
         let state = self.core.state.clone();
-        tokio::task::spawn_blocking(move || read(&state))
-            .await
-            .map_err(|_| Error::Stopped)?
+        tokio::task::spawn_blocking(move || read(&state)).await.map_err(|_| Error::Stopped)?
     }
 }
 
@@ -210,33 +188,21 @@ impl Kv for Handle {
         if !request.serializable {
             read_index::wait(&self.core).await?;
         }
-        self.read(State::is_small(&request), move |state| {
-            state.range(&request)
-        })
-        .await
+        self.read(State::is_small(&request), move |state| state.range(&request)).await
     }
 
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
         check::put(&request)?;
         match self.propose(Operation::Put(request)).await? {
-            (Outcome::Put(response), header) => Ok(pb::PutResponse {
-                header: Some(header),
-                ..response
-            }),
+            (Outcome::Put(response), header) => Ok(pb::PutResponse { header: Some(header), ..response }),
             _ => Err(mismatch()),
         }
     }
 
-    async fn delete_range(
-        &self,
-        request: pb::DeleteRangeRequest,
-    ) -> Result<pb::DeleteRangeResponse, Error> {
+    async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
         check::delete_range(&request)?;
         match self.propose(Operation::DeleteRange(request)).await? {
-            (Outcome::DeleteRange(response), header) => Ok(pb::DeleteRangeResponse {
-                header: Some(header),
-                ..response
-            }),
+            (Outcome::DeleteRange(response), header) => Ok(pb::DeleteRangeResponse { header: Some(header), ..response }),
             _ => Err(mismatch()),
         }
     }
@@ -245,136 +211,71 @@ impl Kv for Handle {
         check::txn(&request)?;
         if check::is_read_only(&request) {
             read_index::wait(&self.core).await?;
-            return self
-                .read(false, move |state| state.read_only_txn(&request))
-                .await;
+            return self.read(false, move |state| state.read_only_txn(&request)).await;
         }
         match self.propose(Operation::Txn(request)).await? {
-            (Outcome::Txn(response), header) => Ok(pb::TxnResponse {
-                header: Some(header),
-                ..response
-            }),
+            (Outcome::Txn(response), header) => Ok(pb::TxnResponse { header: Some(header), ..response }),
             _ => Err(mismatch()),
         }
     }
 
-    async fn compact(
-        &self,
-        request: pb::CompactionRequest,
-    ) -> Result<pb::CompactionResponse, Error> {
+    async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
         let physical = request.physical;
         let (_, header) = self.propose(Operation::Compact(request)).await?;
         if physical {
             let state = self.core.state.clone();
             drop(tokio::task::spawn_blocking(move || state.clean()).await);
         }
-        Ok(pb::CompactionResponse {
-            header: Some(header),
-        })
+        Ok(pb::CompactionResponse { header: Some(header) })
     }
 
-    async fn watch(
-        &self,
-        request: pb::WatchCreateRequest,
-    ) -> Result<mpsc::Receiver<pb::WatchResponse>, Error> {
+    async fn watch(&self, request: pb::WatchCreateRequest) -> Result<mpsc::Receiver<pb::WatchResponse>, Error> {
         crate::watch::start(self.core.state.clone(), request)
     }
 
-    async fn lease_grant(
-        &self,
-        request: pb::LeaseGrantRequest,
-    ) -> Result<pb::LeaseGrantResponse, Error> {
+    async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
         // The identifier is chosen here, so that every member applies the same.
-        let id = if request.id == 0 {
-            rand::random_range(1..i64::MAX)
-        } else {
-            request.id
-        };
-        match self
-            .propose(Operation::LeaseGrant(pb::LeaseGrantRequest {
-                id,
-                ..request
-            }))
-            .await?
-        {
-            (Outcome::LeaseGrant(ttl), header) => Ok(pb::LeaseGrantResponse {
-                header: Some(header),
-                id,
-                ttl,
-                error: String::new(),
-            }),
+        let id = if request.id == 0 { rand::random_range(1..i64::MAX) } else { request.id };
+        match self.propose(Operation::LeaseGrant(pb::LeaseGrantRequest { id, ..request })).await? {
+            (Outcome::LeaseGrant(ttl), header) => {
+                Ok(pb::LeaseGrantResponse { header: Some(header), id, ttl, error: String::new() })
+            }
             _ => Err(mismatch()),
         }
     }
 
-    async fn lease_revoke(
-        &self,
-        request: pb::LeaseRevokeRequest,
-    ) -> Result<pb::LeaseRevokeResponse, Error> {
+    async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error> {
         let (_, header) = self.propose(Operation::LeaseRevoke(request)).await?;
-        Ok(pb::LeaseRevokeResponse {
-            header: Some(header),
-        })
+        Ok(pb::LeaseRevokeResponse { header: Some(header) })
     }
 
     async fn lease_keep_alive(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
         let time = self.lease_time(id, true).await?;
         let header = self.core.state.header(self.revision());
         // A lease that is gone has no time left; etcd says so without an error.
-        Ok(pb::LeaseKeepAliveResponse {
-            header: Some(header),
-            id,
-            ttl: time.granted_seconds,
-        })
+        Ok(pb::LeaseKeepAliveResponse { header: Some(header), id, ttl: time.granted_seconds })
     }
 
-    async fn lease_time_to_live(
-        &self,
-        request: pb::LeaseTimeToLiveRequest,
-    ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+    async fn lease_time_to_live(&self, request: pb::LeaseTimeToLiveRequest) -> Result<pb::LeaseTimeToLiveResponse, Error> {
         let time = self.lease_time(request.id, false).await?;
         let header = Some(self.core.state.header(self.revision()));
         let id = request.id;
         if !time.found {
-            return Ok(pb::LeaseTimeToLiveResponse {
-                header,
-                id,
-                ttl: -1,
-                ..Default::default()
-            });
+            return Ok(pb::LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() });
         }
         let keys = if request.keys {
             read_index::wait(&self.core).await?;
-            self.core
-                .state
-                .lease(id)
-                .map(|lease| lease.keys.into_iter().collect())
-                .unwrap_or_default()
+            self.core.state.lease(id).map(|lease| lease.keys.into_iter().collect()).unwrap_or_default()
         } else {
             vec![]
         };
-        Ok(pb::LeaseTimeToLiveResponse {
-            header,
-            id,
-            ttl: time.remaining_seconds,
-            granted_ttl: time.granted_seconds,
-            keys,
-        })
+        Ok(pb::LeaseTimeToLiveResponse { header, id, ttl: time.remaining_seconds, granted_ttl: time.granted_seconds, keys })
     }
 
     async fn lease_leases(&self) -> Result<pb::LeaseLeasesResponse, Error> {
         read_index::wait(&self.core).await?;
-        let leases = self
-            .core
-            .state
-            .leases()
-            .into_iter()
-            .map(|(id, _)| pb::LeaseStatus { id })
-            .collect();
-        Ok(pb::LeaseLeasesResponse {
-            header: Some(self.core.state.header(self.revision())),
-            leases,
-        })
+        let leases = self.core.state.leases().into_iter().map(|(id, _)| pb::LeaseStatus { id }).collect();
+        Ok(pb::LeaseLeasesResponse { header: Some(self.core.state.header(self.revision())), leases })
     }
 
     async fn member_list(&self) -> Result<pb::MemberListResponse, Error> {
@@ -391,33 +292,21 @@ impl Kv for Handle {
         };
         let (_, membership) = self.core.state.applied();
         let members = membership.nodes().map(member).collect();
-        Ok(pb::MemberListResponse {
-            header: Some(self.core.state.header(self.revision())),
-            members,
-        })
+        Ok(pb::MemberListResponse { header: Some(self.core.state.header(self.revision())), members })
     }
 
     async fn status(&self) -> Result<pb::StatusResponse, Error> {
         let data = self.core.raft()?.data_metrics();
         let (last, applied) = {
             let data = data.borrow_watched();
-            (
-                data.last_log.map_or(0, |id| id.index),
-                data.last_applied.map_or(0, |id| id.index),
-            )
+            (data.last_log.map_or(0, |id| id.index), data.last_applied.map_or(0, |id| id.index))
         };
         let seen = *self.core.leadership.borrow();
         let database = self.core.state.database();
-        let size = tokio::task::spawn_blocking(move || database.disk_bytes())
-            .await
-            .map_err(|_| Error::Stopped)?;
+        let size = tokio::task::spawn_blocking(move || database.disk_bytes()).await.map_err(|_| Error::Stopped)?;
         let size = size.cast_signed();
         self.core.metrics.db_size.set(size);
-        let errors = if seen.leader_id.is_none() {
-            vec![Error::NoLeader.to_string()]
-        } else {
-            vec![]
-        };
+        let errors = if seen.leader_id.is_none() { vec![Error::NoLeader.to_string()] } else { vec![] };
         Ok(pb::StatusResponse {
             header: Some(self.core.state.header(self.revision())),
             version: crate::ETCD_VERSION.to_owned(),
@@ -429,10 +318,7 @@ impl Kv for Handle {
             errors,
             db_size_in_use: size,
             is_learner: false,
-            storage_version: crate::ETCD_VERSION
-                .rsplit_once('.')
-                .map_or("", |(minor, _)| minor)
-                .to_owned(),
+            storage_version: crate::ETCD_VERSION.rsplit_once('.').map_or("", |(minor, _)| minor).to_owned(),
             db_size_quota: 0,
         })
     }

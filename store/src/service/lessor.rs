@@ -43,12 +43,7 @@ impl Lessor {
         for (id, ttl) in leases {
             deadlines.entry(*id).or_insert_with(|| now + seconds(*ttl));
         }
-        deadlines
-            .iter()
-            .filter(|(_, deadline)| **deadline <= now)
-            .map(|(id, _)| *id)
-            .take(EXPIRED_MAX)
-            .collect()
+        deadlines.iter().filter(|(_, deadline)| **deadline <= now).map(|(id, _)| *id).take(EXPIRED_MAX).collect()
     }
 
     /// Forgets all deadlines: they begin anew with the next look.
@@ -71,9 +66,7 @@ pub async fn run(core: Arc<Core>) {
             _ = interval.tick() => {}
             () = core.stop.cancelled() => return,
         }
-        let leading = core
-            .leader()
-            .filter(|leader| leader.node_id == core.member_id);
+        let leading = core.leader().filter(|leader| leader.node_id == core.member_id);
         if leading != term {
             core.lessor.clear();
             term = leading;
@@ -102,17 +95,9 @@ mod tests {
         let lessor = Lessor::default();
         let now = Instant::now();
         assert!(lessor.expired(&[(1, 5), (2, 60)], now).is_empty());
-        assert_eq!(
-            lessor.expired(&[(1, 5), (2, 60)], now + Duration::from_secs(6)),
-            vec![1]
-        );
+        assert_eq!(lessor.expired(&[(1, 5), (2, 60)], now + Duration::from_secs(6)), vec![1]);
         assert!((58..=60).contains(&lessor.time(2, 60, true)));
         lessor.clear();
-        assert!(
-            lessor
-                .expired(&[(1, 5)], now + Duration::from_secs(6))
-                .is_empty(),
-            "a new leader begins anew"
-        );
+        assert!(lessor.expired(&[(1, 5)], now + Duration::from_secs(6)).is_empty(), "a new leader begins anew");
     }
 }

@@ -40,12 +40,7 @@ pub struct Options {
 impl Options {
     /// With defaults for everything but the identity and the addresses.
     #[must_use]
-    pub fn new(
-        name: &str,
-        data_dir: PathBuf,
-        listen_client: SocketAddr,
-        listen_peer: SocketAddr,
-    ) -> Self {
+    pub fn new(name: &str, data_dir: PathBuf, listen_client: SocketAddr, listen_peer: SocketAddr) -> Self {
         Self {
             name: name.to_owned(),
             data_dir,
@@ -66,11 +61,7 @@ impl Options {
     /// The identity of the cluster.
     #[must_use]
     pub fn cluster_id(&self) -> u64 {
-        let mut members: Vec<_> = self
-            .initial_cluster
-            .iter()
-            .map(|(name, url)| format!("{name}={url}"))
-            .collect();
+        let mut members: Vec<_> = self.initial_cluster.iter().map(|(name, url)| format!("{name}={url}")).collect();
         members.sort_unstable();
         hash(&members.join(","))
     }
@@ -84,9 +75,8 @@ pub fn member_id(name: &str, peer_url: &str) -> u64 {
 
 /// FNV-1a with a final mix: stable for ever, unlike the standard library's hashes.
 fn hash(text: &str) -> u64 {
-    let mut hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let mut hash =
+        text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     // Zero means "nobody" in etcd's messages.
@@ -99,13 +89,7 @@ mod tests {
 
     #[test]
     fn identities_are_stable_and_distinct() {
-        assert_eq!(
-            member_id("a", "https://10.0.0.1:2380"),
-            member_id("a", "https://10.0.0.1:2380")
-        );
-        assert_ne!(
-            member_id("a", "https://10.0.0.1:2380"),
-            member_id("b", "https://10.0.0.1:2380")
-        );
+        assert_eq!(member_id("a", "https://10.0.0.1:2380"), member_id("a", "https://10.0.0.1:2380"));
+        assert_ne!(member_id("a", "https://10.0.0.1:2380"), member_id("b", "https://10.0.0.1:2380"));
     }
 }

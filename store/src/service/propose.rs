@@ -36,11 +36,7 @@ pub async fn submit(core: &Core, operation: Operation) -> Answer {
         Err(_) => {
             core.metrics.proposals_failed.inc();
             let sent = core.waiters.forget(forget.number);
-            Err(if sent {
-                Error::Timeout
-            } else {
-                Error::NoLeader
-            })
+            Err(if sent { Error::Timeout } else { Error::NoLeader })
         }
     }
 }
@@ -94,9 +90,7 @@ pub async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<u64>) {
         let Some(current) = current else { continue };
         let mut numbers = vec![first];
         left = gather(&core, &mut queue, &mut numbers);
-        core.metrics
-            .proposals_pending
-            .set(i64::try_from(core.waiters.len()).unwrap_or(i64::MAX));
+        core.metrics.proposals_pending.set(i64::try_from(core.waiters.len()).unwrap_or(i64::MAX));
         let core = core.clone();
         tokio::spawn(async move {
             send(&core, current, numbers).await;
@@ -132,14 +126,8 @@ async fn send(core: &Core, leader: LeaderId, numbers: Vec<u64>) {
         return;
     }
     let proposer = core.member_id;
-    let proposals = taken
-        .into_iter()
-        .map(|(number, operation)| wire_pb::Proposal {
-            proposer,
-            number,
-            operation: Some(operation),
-        })
-        .collect();
+    let proposals =
+        taken.into_iter().map(|(number, operation)| wire_pb::Proposal { proposer, number, operation: Some(operation) }).collect();
     let batch = wire_pb::Batch { proposals }.encode_to_vec().into();
     let accepted = if leader.node_id == core.member_id {
         core.propose_here(leader, batch).await
@@ -159,11 +147,7 @@ async fn send(core: &Core, leader: LeaderId, numbers: Vec<u64>) {
 
 async fn forward(core: &Core, leader: LeaderId, batch: bytes::Bytes) -> Result<bool, Error> {
     let mut peer = core.peer(leader)?;
-    let request = wire_pb::ProposeRequest {
-        term: leader.term,
-        leader: leader.node_id,
-        batch,
-    };
+    let request = wire_pb::ProposeRequest { term: leader.term, leader: leader.node_id, batch };
     let mut request = tonic::Request::new(request);
     request.set_timeout(PROPOSAL_TIMEOUT);
     match peer.propose(request).await {

@@ -39,10 +39,7 @@ pub async fn wait(core: &Core) -> Result<(), Error> {
 
 async fn confirm(core: &Core) -> Result<u64, Error> {
     let (sender, receiver) = oneshot::channel();
-    core.confirmations
-        .send(sender)
-        .await
-        .map_err(|_| Error::Stopped)?;
+    core.confirmations.send(sender).await.map_err(|_| Error::Stopped)?;
     receiver.await.map_err(|_| Error::Stopped)?
 }
 
@@ -58,9 +55,7 @@ pub async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Confirmation>) {
         while let Ok(next) = queue.try_recv() {
             waiting.push(next);
         }
-        let result = tokio::time::timeout(CONFIRMATION_TIMEOUT, ask(&core))
-            .await
-            .unwrap_or(Err(Error::Timeout));
+        let result = tokio::time::timeout(CONFIRMATION_TIMEOUT, ask(&core)).await.unwrap_or(Err(Error::Timeout));
         for reader in waiting {
             // The reader may have gone.
             drop(reader.send(result.clone()));
@@ -73,11 +68,6 @@ async fn ask(core: &Core) -> Result<u64, Error> {
     if leader.node_id == core.member_id {
         return core.read_index_here().await;
     }
-    let answer = core
-        .peer(leader)?
-        .read_index(wire_pb::ReadIndexRequest {})
-        .await;
-    answer
-        .map(|answer| answer.into_inner().index)
-        .map_err(|status| Error::from_message(status.message()))
+    let answer = core.peer(leader)?.read_index(wire_pb::ReadIndexRequest {}).await;
+    answer.map(|answer| answer.into_inner().index).map_err(|status| Error::from_message(status.message()))
 }

@@ -79,41 +79,17 @@ impl Service {
     pub async fn start(options: Options) -> Result<Handle, StartError> {
         let (listeners, address) = bind(&options).await?;
         let connector = Connector::new(options.peer_tls.as_ref())?;
-        let peer_tls = options
-            .peer_tls
-            .as_ref()
-            .map(|files| tls::server_config(files, true))
-            .transpose()?;
-        let client_tls = options
-            .client_tls
-            .as_ref()
-            .map(|files| tls::server_config(files, false))
-            .transpose()?;
+        let peer_tls = options.peer_tls.as_ref().map(|files| tls::server_config(files, true)).transpose()?;
+        let client_tls = options.client_tls.as_ref().map(|files| tls::server_config(files, false)).transpose()?;
         let runtime = runtime().map_err(io("cannot start the consensus runtime"))?;
         let budget = Arc::new(Budget::new(options.rocksdb_bytes));
-        let opening = open(
-            options,
-            address,
-            connector,
-            budget.clone(),
-            runtime.handle().clone(),
-        );
+        let opening = open(options, address, connector, budget.clone(), runtime.handle().clone());
         let opened = tokio::task::spawn_blocking(opening).await;
-        let (core, network, queues) =
-            opened.map_err(|error| StartError::Raft(error.to_string()))??;
+        let (core, network, queues) = opened.map_err(|error| StartError::Raft(error.to_string()))??;
         let (peers, clients) = listeners;
         // Everything of consensus is made on its own runtime, so that it never runs on another.
-        let consensus = runtime.spawn(consensus(
-            core.clone(),
-            network,
-            queues,
-            peers,
-            peer_tls,
-            budget,
-        ));
-        let joined = consensus
-            .await
-            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let consensus = runtime.spawn(consensus(core.clone(), network, queues, peers, peer_tls, budget));
+        let joined = consensus.await.map_err(|error| StartError::Raft(error.to_string()))?;
         if let Err(error) = joined {
             core.stop.cancel();
             runtime.shutdown_background();
@@ -134,25 +110,14 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-async fn bind(
-    options: &Options,
-) -> Result<((std::net::TcpListener, TcpListener), std::net::SocketAddr), StartError> {
-    let peers = std::net::TcpListener::bind(options.listen_peer).map_err(io(format!(
-        "cannot listen for peers on {}",
-        options.listen_peer
-    )))?;
-    peers
-        .set_nonblocking(true)
-        .map_err(io("cannot listen for peers"))?;
+async fn bind(options: &Options) -> Result<((std::net::TcpListener, TcpListener), std::net::SocketAddr), StartError> {
+    let peers = std::net::TcpListener::bind(options.listen_peer)
+        .map_err(io(format!("cannot listen for peers on {}", options.listen_peer)))?;
+    peers.set_nonblocking(true).map_err(io("cannot listen for peers"))?;
     let clients = TcpListener::bind(options.listen_client)
         .await
-        .map_err(io(format!(
-            "cannot listen for clients on {}",
-            options.listen_client
-        )))?;
-    let address = clients
-        .local_addr()
-        .map_err(io("cannot listen for clients"))?;
+        .map_err(io(format!("cannot listen for clients on {}", options.listen_client)))?;
+    let address = clients.local_addr().map_err(io("cannot listen for clients"))?;
     Ok(((peers, clients), address))
 }
 
@@ -170,51 +135,22 @@ fn open(
         let members: BTreeMap<u64, Peer> = options
             .initial_cluster
             .iter()
-            .map(|(name, url)| {
-                (
-                    member_id(name, url),
-                    Peer {
-                        name: name.clone(),
-                        url: url.clone(),
-                    },
-                )
-            })
+            .map(|(name, url)| (member_id(name, url), Peer { name: name.clone(), url: url.clone() }))
             .collect();
-        let me = members
-            .iter()
-            .find(|(_, peer)| peer.name == options.name)
-            .map(|(id, _)| *id);
-        let member_id = me.ok_or_else(|| {
-            StartError::Options(format!(
-                "member {:?} is not part of the initial cluster",
-                options.name
-            ))
-        })?;
+        let me = members.iter().find(|(_, peer)| peer.name == options.name).map(|(id, _)| *id);
+        let member_id =
+            me.ok_or_else(|| StartError::Options(format!("member {:?} is not part of the initial cluster", options.name)))?;
         let metrics = Arc::new(Metrics::default());
         create(&options.data_dir)?;
-        let log = LogStore::open(
-            &options.data_dir.join("log"),
-            &budget.options(),
-            metrics.clone(),
-        )?;
-        let identity = Identity {
-            cluster_id: options.cluster_id(),
-            member_id,
-        };
-        let state = Arc::new(State::open(
-            &options.data_dir.join("state"),
-            identity,
-            budget,
-        )?);
+        let log = LogStore::open(&options.data_dir.join("log"), &budget.options(), metrics.clone())?;
+        let identity = Identity { cluster_id: options.cluster_id(), member_id };
+        let state = Arc::new(State::open(&options.data_dir.join("state"), identity, budget)?);
         let network = Network::new(connector, state.clone());
         let (waiters, proposals) = Waiters::new(member_id);
         let (sender, confirmations) = mpsc::channel(crate::limits::PROPOSALS_WAITING_MAX);
         // Lazy channels spawn tasks where they are made.
         let entered = runtime.enter();
-        let peers = members
-            .iter()
-            .map(|(id, peer)| (*id, network.client(&peer.url)))
-            .collect();
+        let peers = members.iter().map(|(id, peer)| (*id, network.client(&peer.url))).collect();
         drop(entered);
         let core = Core {
             options,
@@ -228,24 +164,13 @@ fn open(
             raft: OnceLock::new(),
             peers,
             leader: watch::Sender::new(None),
-            leadership: watch::Sender::new(Leadership {
-                member_id,
-                leader_id: None,
-                term: 0,
-            }),
+            leadership: watch::Sender::new(Leadership { member_id, leader_id: None, term: 0 }),
             confirmations: sender,
             lessor: Lessor::default(),
             stop: CancellationToken::new(),
             runtime,
         };
-        Ok((
-            Arc::new(core),
-            network,
-            Queues {
-                proposals,
-                confirmations,
-            },
-        ))
+        Ok((Arc::new(core), network, Queues { proposals, confirmations }))
     }
 }
 
@@ -254,8 +179,7 @@ fn create(data_dir: &Path) -> Result<(), StartError> {
 }
 
 fn config(options: &Options) -> Result<openraft::Config, StartError> {
-    let milliseconds =
-        |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = openraft::Config {
         cluster_name: "kontiki".to_owned(),
         heartbeat_interval: milliseconds(options.heartbeat),
@@ -271,9 +195,7 @@ fn config(options: &Options) -> Result<openraft::Config, StartError> {
         install_snapshot_timeout: 60_000,
         ..openraft::Config::default()
     };
-    config
-        .validate()
-        .map_err(|error| StartError::Options(error.to_string()))
+    config.validate().map_err(|error| StartError::Options(error.to_string()))
 }
 
 async fn consensus(
@@ -284,11 +206,7 @@ async fn consensus(
     tls: Option<Arc<rustls::ServerConfig>>,
     budget: Arc<Budget>,
 ) -> Result<(), StartError> {
-    let machine = Machine::new(
-        core.state.clone(),
-        core.waiters.clone(),
-        core.metrics.clone(),
-    );
+    let machine = Machine::new(core.state.clone(), core.waiters.clone(), core.metrics.clone());
     let config = Arc::new(config(&core.options)?);
     let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
     let raft = Raft::new(core.member_id, config, network, core.log.clone(), machine).await;
@@ -305,10 +223,7 @@ async fn consensus(
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(8 << 20)
             .add_service(service);
-        if let Err(error) = server
-            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-            .await
-        {
+        if let Err(error) = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await {
             tracing::error!(%error, "peers are no longer served");
         }
     });
@@ -317,11 +232,7 @@ async fn consensus(
     tokio::spawn(read_index::run(core.clone(), queues.confirmations));
     tokio::spawn(lessor::run(core.clone()));
     tokio::spawn(introduce(core.clone()));
-    if !raft
-        .is_initialized()
-        .await
-        .map_err(|error| failed(&error))?
-    {
+    if !raft.is_initialized().await.map_err(|error| failed(&error))? {
         // Every member begins with the same membership; one that the others reached first is told so.
         if let Err(error) = raft.initialize(core.members.clone()).await {
             tracing::debug!(%error, "the cluster exists already");
@@ -341,31 +252,19 @@ async fn follow_leader(core: Arc<Core>, raft: Raft) {
             let term = now.vote.leader_id.term;
             let leader = leader_id.map(|_| now.vote.leader_id);
             core.state.set_term(term);
-            let changed = core
-                .leader
-                .send_if_modified(|current| std::mem::replace(current, leader) != leader);
+            let changed = core.leader.send_if_modified(|current| std::mem::replace(current, leader) != leader);
             if changed && leader.is_some() {
                 core.metrics.leader_changes.inc();
             }
             core.metrics.has_leader.set(i64::from(leader.is_some()));
-            core.metrics
-                .is_leader
-                .set(i64::from(now.state == ServerState::Leader));
-            let seen = Leadership {
-                member_id: core.member_id,
-                leader_id,
-                term,
-            };
-            core.leadership
-                .send_if_modified(|current| std::mem::replace(current, seen) != seen);
+            core.metrics.is_leader.set(i64::from(now.state == ServerState::Leader));
+            let seen = Leadership { member_id: core.member_id, leader_id, term };
+            core.leadership.send_if_modified(|current| std::mem::replace(current, seen) != seen);
         }
         {
             let now = data.borrow_and_update();
-            let index =
-                |id: Option<crate::raft::types::LogId>| id.map_or(0, |id| id.index.cast_signed());
-            core.metrics
-                .proposals_committed
-                .set(index(now.cluster_committed));
+            let index = |id: Option<crate::raft::types::LogId>| id.map_or(0, |id| id.index.cast_signed());
+            core.metrics.proposals_committed.set(index(now.cluster_committed));
             core.metrics.proposals_applied.set(index(now.last_applied));
         }
         tokio::select! {
@@ -376,8 +275,7 @@ async fn follow_leader(core: Arc<Core>, raft: Raft) {
     }
     // Without consensus nobody is known to lead.
     core.leader.send_replace(None);
-    core.leadership
-        .send_modify(|leadership| leadership.leader_id = None);
+    core.leadership.send_modify(|leadership| leadership.leader_id = None);
 }
 
 /// Tells the cluster this member's name and client URLs, if it does not know them.

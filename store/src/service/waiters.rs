@@ -45,19 +45,8 @@ impl Waiters {
         let (queue, receiver) = mpsc::channel(crate::limits::PROPOSALS_WAITING_MAX);
         // A random start, so that proposals from before a restart find no waiter.
         let next = rand::random::<u64>() >> 1;
-        let inner = Mutex::new(Inner {
-            next,
-            pending: HashMap::new(),
-            passed: None,
-        });
-        (
-            Self {
-                member_id,
-                inner,
-                queue,
-            },
-            receiver,
-        )
+        let inner = Mutex::new(Inner { next, pending: HashMap::new(), passed: None });
+        (Self { member_id, inner, queue }, receiver)
     }
 
     /// Registers a proposal and queues it.
@@ -71,14 +60,7 @@ impl Waiters {
             let mut inner = self.inner.lock();
             inner.next += 1;
             let number = inner.next;
-            inner.pending.insert(
-                number,
-                Pending {
-                    operation,
-                    waiter,
-                    sent: None,
-                },
-            );
+            inner.pending.insert(number, Pending { operation, waiter, sent: None });
             number
         };
         permit.send(number);
@@ -87,11 +69,7 @@ impl Waiters {
 
     /// Gives a proposal up; tells whether it was ever sent.
     pub fn forget(&self, number: u64) -> bool {
-        self.inner
-            .lock()
-            .pending
-            .remove(&number)
-            .is_some_and(|pending| pending.sent.is_some())
+        self.inner.lock().pending.remove(&number).is_some_and(|pending| pending.sent.is_some())
     }
 
     /// Marks proposals as sent to a leader and returns them, without those that nobody waits for.
@@ -113,11 +91,7 @@ impl Waiters {
 
     /// An operation that waits, for its size.
     pub fn peek<T>(&self, number: u64, read: impl FnOnce(&Operation) -> T) -> Option<T> {
-        self.inner
-            .lock()
-            .pending
-            .get(&number)
-            .map(|pending| read(&pending.operation))
+        self.inner.lock().pending.get(&number).map(|pending| read(&pending.operation))
     }
 
     /// Results from apply.
@@ -173,12 +147,8 @@ impl Waiters {
     /// A snapshot replaced the state: what became of the proposals that were sent is unknown.
     pub fn lost(&self) {
         let mut inner = self.inner.lock();
-        let lost: Vec<u64> = inner
-            .pending
-            .iter()
-            .filter(|(_, pending)| pending.sent.is_some())
-            .map(|(number, _)| *number)
-            .collect();
+        let lost: Vec<u64> =
+            inner.pending.iter().filter(|(_, pending)| pending.sent.is_some()).map(|(number, _)| *number).collect();
         for number in lost {
             if let Some(pending) = inner.pending.remove(&number) {
                 drop(pending.waiter.send(Err(Error::TimeoutLeaderFailure)));
@@ -220,10 +190,7 @@ mod tests {
         assert!(queue.try_recv().is_err(), "its own leader decides nothing");
         waiters.passed(leader(2));
         assert_eq!(queue.try_recv().unwrap(), number);
-        assert!(
-            waiters.take(&[number], leader(1)).is_none(),
-            "the first leader is over"
-        );
+        assert!(waiters.take(&[number], leader(1)).is_none(), "the first leader is over");
         assert!(waiters.take(&[number], leader(2)).is_some());
     }
 
@@ -234,10 +201,7 @@ mod tests {
         let (_, mut unsent) = waiters.submit(operation()).unwrap();
         waiters.take(&[number], leader(1));
         waiters.lost();
-        assert_eq!(
-            sent.try_recv().unwrap().unwrap_err(),
-            Error::TimeoutLeaderFailure
-        );
+        assert_eq!(sent.try_recv().unwrap().unwrap_err(), Error::TimeoutLeaderFailure);
         assert!(unsent.try_recv().is_err());
     }
 }

@@ -12,8 +12,7 @@ use prost::Message;
 use rocksdb::WriteBatch;
 
 use super::database::{
-    APPLIED, ATTRIBUTES, COMPACTED, Database, KEYS, LEASES, Lease, MEMBERSHIP, META, Memory,
-    REVISION, REVISIONS, StateError,
+    APPLIED, ATTRIBUTES, COMPACTED, Database, KEYS, LEASES, Lease, MEMBERSHIP, META, Memory, REVISION, REVISIONS, StateError,
 };
 use super::keys;
 use super::view::{self, Overlay};
@@ -72,11 +71,7 @@ pub struct Applied {
 }
 
 /// Applies entries to a database and to what is kept in memory of it.
-pub fn apply(
-    database: &Database,
-    memory: &mut Memory,
-    entries: Vec<Entry>,
-) -> Result<Applied, StateError> {
+pub fn apply(database: &Database, memory: &mut Memory, entries: Vec<Entry>) -> Result<Applied, StateError> {
     let mut writer = Writer::new(database, memory)?;
     for entry in entries {
         writer.entry(entry)?;
@@ -124,11 +119,7 @@ impl<'a> Writer<'a> {
     fn entry(&mut self, entry: Entry) -> Result<(), StateError> {
         let log_id = entry.log_id;
         // After a snapshot that is newer than it says, entries may come that are in it already.
-        if self
-            .memory
-            .applied
-            .is_some_and(|applied| applied.index >= log_id.index)
-        {
+        if self.memory.applied.is_some_and(|applied| applied.index >= log_id.index) {
             return Ok(());
         }
         match entry.payload {
@@ -139,8 +130,7 @@ impl<'a> Writer<'a> {
                 self.batch.put_cf(&self.families.meta, MEMBERSHIP, stored);
             }
             EntryPayload::Normal(batch) => {
-                let batch = wire_pb::Batch::decode(batch.0)
-                    .map_err(|_| StateError::Damaged("log entry"))?;
+                let batch = wire_pb::Batch::decode(batch.0).map_err(|_| StateError::Damaged("log entry"))?;
                 for proposal in batch.proposals {
                     self.proposal(proposal, log_id.leader_id.term)?;
                 }
@@ -153,19 +143,11 @@ impl<'a> Writer<'a> {
     fn proposal(&mut self, proposal: wire_pb::Proposal, term: u64) -> Result<(), StateError> {
         let result = match proposal.operation {
             Some(Operation::Put(request)) => self.put(&request)?.map(Outcome::Put),
-            Some(Operation::DeleteRange(request)) => {
-                Ok(Outcome::DeleteRange(self.delete_range(&request)?))
-            }
+            Some(Operation::DeleteRange(request)) => Ok(Outcome::DeleteRange(self.delete_range(&request)?)),
             Some(Operation::Txn(request)) => self.txn(&request)?.map(Outcome::Txn),
-            Some(Operation::Compact(request)) => {
-                self.compact(request.revision).map(|()| Outcome::Done)
-            }
-            Some(Operation::LeaseGrant(request)) => self
-                .lease_grant(request.id, request.ttl)
-                .map(Outcome::LeaseGrant),
-            Some(Operation::LeaseRevoke(request)) => {
-                self.lease_revoke(request.id)?.map(|()| Outcome::Done)
-            }
+            Some(Operation::Compact(request)) => self.compact(request.revision).map(|()| Outcome::Done),
+            Some(Operation::LeaseGrant(request)) => self.lease_grant(request.id, request.ttl).map(Outcome::LeaseGrant),
+            Some(Operation::LeaseRevoke(request)) => self.lease_revoke(request.id)?.map(|()| Outcome::Done),
             Some(Operation::Attributes(attributes)) => {
                 self.attributes(attributes);
                 Ok(Outcome::Done)
@@ -173,18 +155,13 @@ impl<'a> Writer<'a> {
             // A member that is newer than this one knows more operations; skipping one would let
             // the states part, so this member must not go on.
             None => {
-                return Err(StateError::Damaged(
-                    "log entry: its operation is unknown to this version",
-                ));
+                return Err(StateError::Damaged("log entry: its operation is unknown to this version"));
             }
         };
         if !self.events.is_empty() {
             self.memory.revision += 1;
             let events = std::mem::take(&mut self.events);
-            self.applied.changes.push(Change {
-                revision: self.memory.revision,
-                events,
-            });
+            self.applied.changes.push(Change { revision: self.memory.revision, events });
         }
         self.applied.decided.push(Decided {
             proposer: proposal.proposer,
@@ -214,64 +191,36 @@ impl<'a> Writer<'a> {
     /// Writes a version of a key; `version` 0 removes it.
     pub(super) fn write(&mut self, kv: KeyValue, previous: Option<KeyValue>) {
         let place = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
-        self.batch.put_cf(
-            &self.families.keys,
-            keys::version(&kv.key, kv.mod_revision),
-            keys::record(&kv),
-        );
-        self.batch.put_cf(
-            &self.families.revisions,
-            keys::revision(kv.mod_revision, place),
-            &kv.key,
-        );
+        self.batch.put_cf(&self.families.keys, keys::version(&kv.key, kv.mod_revision), keys::record(&kv));
+        self.batch.put_cf(&self.families.revisions, keys::revision(kv.mod_revision, place), &kv.key);
         let lease_before = previous.as_ref().map_or(0, |previous| previous.lease);
         if lease_before != kv.lease {
             self.detach(lease_before, &kv.key);
             self.attach(kv.lease, &kv.key);
         }
-        self.overlay
-            .entry(kv.key.clone())
-            .or_default()
-            .push(kv.clone());
-        let kind = if kv.version == 0 {
-            EventType::Delete
-        } else {
-            EventType::Put
-        };
-        self.events.push(Event {
-            r#type: kind as i32,
-            kv: Some(kv),
-            prev_kv: previous,
-        });
+        self.overlay.entry(kv.key.clone()).or_default().push(kv.clone());
+        let kind = if kv.version == 0 { EventType::Delete } else { EventType::Put };
+        self.events.push(Event { r#type: kind as i32, kv: Some(kv), prev_kv: previous });
     }
 
     fn attach(&mut self, id: i64, key: &Bytes) {
         if let Some(lease) = self.memory.leases.get_mut(&id) {
             lease.keys.insert(key.clone());
-            self.batch
-                .put_cf(&self.families.leases, keys::lease_key(id, key), []);
+            self.batch.put_cf(&self.families.leases, keys::lease_key(id, key), []);
         }
     }
 
     fn detach(&mut self, id: i64, key: &Bytes) {
         if let Some(lease) = self.memory.leases.get_mut(&id) {
             lease.keys.remove(key);
-            self.batch
-                .delete_cf(&self.families.leases, keys::lease_key(id, key));
+            self.batch.delete_cf(&self.families.leases, keys::lease_key(id, key));
         }
     }
 
     /// Remembers a new lease.
     pub(super) fn insert_lease(&mut self, id: i64, ttl: i64) {
-        self.memory.leases.insert(
-            id,
-            Lease {
-                ttl,
-                keys: Default::default(),
-            },
-        );
-        self.batch
-            .put_cf(&self.families.leases, keys::lease(id), ttl.to_be_bytes());
+        self.memory.leases.insert(id, Lease { ttl, keys: Default::default() });
+        self.batch.put_cf(&self.families.leases, keys::lease(id), ttl.to_be_bytes());
     }
 
     /// Forgets a lease, whose keys are returned.
@@ -279,8 +228,7 @@ impl<'a> Writer<'a> {
         let lease = self.memory.leases.remove(&id)?;
         self.batch.delete_cf(&self.families.leases, keys::lease(id));
         for key in &lease.keys {
-            self.batch
-                .delete_cf(&self.families.leases, keys::lease_key(id, key));
+            self.batch.delete_cf(&self.families.leases, keys::lease_key(id, key));
         }
         Some(lease)
     }
@@ -294,36 +242,24 @@ impl<'a> Writer<'a> {
         }
         self.memory.compacted = revision;
         self.applied.compacted = true;
-        self.batch
-            .put_cf(&self.families.meta, COMPACTED, revision.to_be_bytes());
+        self.batch.put_cf(&self.families.meta, COMPACTED, revision.to_be_bytes());
         Ok(())
     }
 
     fn attributes(&mut self, attributes: wire_pb::Attributes) {
         let mut key = ATTRIBUTES.to_vec();
         key.extend_from_slice(&attributes.member_id.to_be_bytes());
-        self.batch
-            .put_cf(&self.families.meta, key, attributes.encode_to_vec());
-        self.memory
-            .attributes
-            .insert(attributes.member_id, attributes);
+        self.batch.put_cf(&self.families.meta, key, attributes.encode_to_vec());
+        self.memory.attributes.insert(attributes.member_id, attributes);
     }
 
     /// Writes the batch. It is not synced: the log keeps the entries until they are flushed.
     fn finish(mut self) -> Result<Applied, StateError> {
         if let Some(applied) = &self.memory.applied {
-            self.batch.put_cf(
-                &self.families.meta,
-                APPLIED,
-                wire::log_id(applied).encode_to_vec(),
-            );
+            self.batch.put_cf(&self.families.meta, APPLIED, wire::log_id(applied).encode_to_vec());
         }
         if !self.applied.changes.is_empty() {
-            self.batch.put_cf(
-                &self.families.meta,
-                REVISION,
-                self.memory.revision.to_be_bytes(),
-            );
+            self.batch.put_cf(&self.families.meta, REVISION, self.memory.revision.to_be_bytes());
         }
         self.database.write(self.batch)?;
         Ok(self.applied)

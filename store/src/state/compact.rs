@@ -14,18 +14,10 @@ const CLEANED: &[u8] = b"cleaned";
 const STEP: usize = 500;
 
 /// Cleans up to a compacted revision. `pause` is called between steps and may end it.
-pub fn clean(
-    database: &Database,
-    compacted: i64,
-    mut pause: impl FnMut() -> bool,
-) -> Result<(), StateError> {
+pub fn clean(database: &Database, compacted: i64, mut pause: impl FnMut() -> bool) -> Result<(), StateError> {
     let meta = database.family(META)?;
     let cleaned = database.db.get_cf(&meta, CLEANED)?;
-    let cleaned = cleaned.and_then(|stored| {
-        stored
-            .first_chunk::<8>()
-            .map(|number| i64::from_be_bytes(*number))
-    });
+    let cleaned = cleaned.and_then(|stored| stored.first_chunk::<8>().map(|number| i64::from_be_bytes(*number)));
     let revisions = database.family(REVISIONS)?;
     let mut options = ReadOptions::default();
     options.set_iterate_upper_bound(keys::revision(compacted + 1, 0));
@@ -51,12 +43,7 @@ pub fn clean(
     database.write(batch)
 }
 
-fn versions(
-    database: &Database,
-    key: &[u8],
-    compacted: i64,
-    batch: &mut WriteBatch,
-) -> Result<(), StateError> {
+fn versions(database: &Database, key: &[u8], compacted: i64, batch: &mut WriteBatch) -> Result<(), StateError> {
     let family = database.family(KEYS)?;
     let prefix = keys::escaped(key);
     let mut iterator = database.db.raw_iterator_cf(&family);

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use kontiki_proto::kontiki::store::v1 as wire_pb;
 use prost::Message;
-use rocksdb::{
-    BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, IteratorMode, MultiThreaded,
-};
+use rocksdb::{BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, IteratorMode, MultiThreaded};
 use std::sync::Arc;
 
 use super::rocks::Budget;
@@ -89,12 +87,8 @@ impl Database {
         // All families are flushed together, so that the applied position never runs ahead of them.
         options.set_atomic_flush(true);
         options.set_max_total_wal_size(1 << 20);
-        let families = [KEYS, REVISIONS, LEASES, META]
-            .map(|name| ColumnFamilyDescriptor::new(name, budget.column_options()));
-        Ok(Self {
-            db: DBWithThreadMode::open_cf_descriptors(&options, path, families)?,
-            path: path.to_owned(),
-        })
+        let families = [KEYS, REVISIONS, LEASES, META].map(|name| ColumnFamilyDescriptor::new(name, budget.column_options()));
+        Ok(Self { db: DBWithThreadMode::open_cf_descriptors(&options, path, families)?, path: path.to_owned() })
     }
 
     /// A column family.
@@ -109,9 +103,7 @@ impl Database {
             let Some(stored) = self.db.get_cf(&meta, key)? else {
                 return Ok(0);
             };
-            let number = stored
-                .first_chunk::<8>()
-                .ok_or(StateError::Damaged("revision"))?;
+            let number = stored.first_chunk::<8>().ok_or(StateError::Damaged("revision"))?;
             Ok(i64::from_be_bytes(*number))
         };
         let applied = self.db.get_cf(&meta, APPLIED)?;
@@ -142,19 +134,14 @@ impl Database {
 
     fn load_leases(&self) -> Result<BTreeMap<i64, Lease>, StateError> {
         let mut leases: BTreeMap<i64, Lease> = BTreeMap::new();
-        for item in self
-            .db
-            .iterator_cf(&self.family(LEASES)?, IteratorMode::Start)
-        {
+        for item in self.db.iterator_cf(&self.family(LEASES)?, IteratorMode::Start) {
             let (stored, value) = item?;
             let Some((id, key)) = stored.split_first_chunk::<8>() else {
                 return Err(StateError::Damaged("list of leases"));
             };
             let lease = leases.entry(i64::from_be_bytes(*id)).or_default();
             if key.is_empty() {
-                let ttl = value
-                    .first_chunk::<8>()
-                    .ok_or(StateError::Damaged("list of leases"))?;
+                let ttl = value.first_chunk::<8>().ok_or(StateError::Damaged("list of leases"))?;
                 lease.ttl = i64::from_be_bytes(*ttl);
             } else {
                 lease.keys.insert(Bytes::copy_from_slice(key));
@@ -171,8 +158,7 @@ impl Database {
             if !key.starts_with(ATTRIBUTES) {
                 break;
             }
-            let member = wire_pb::Attributes::decode(&*value)
-                .map_err(|_| StateError::Damaged("member attributes"))?;
+            let member = wire_pb::Attributes::decode(&*value).map_err(|_| StateError::Damaged("member attributes"))?;
             attributes.insert(member.member_id, member);
         }
         Ok(attributes)
@@ -188,14 +174,10 @@ impl Database {
     /// Writes all families to disk, in one step, and waits for it.
     pub fn flush(&self) -> Result<(), StateError> {
         let families = [KEYS, REVISIONS, LEASES, META];
-        let families = families
-            .into_iter()
-            .map(|name| self.family(name))
-            .collect::<Result<Vec<_>, _>>()?;
+        let families = families.into_iter().map(|name| self.family(name)).collect::<Result<Vec<_>, _>>()?;
         let mut options = rocksdb::FlushOptions::default();
         options.set_wait(true);
-        self.db
-            .flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options)?;
+        self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options)?;
         Ok(())
     }
 

@@ -44,55 +44,31 @@ impl Recent {
     pub fn events(&self, range: &KeyRange, from: i64, to: i64) -> Option<Batch> {
         let first = self.changes.front()?.revision;
         let skip = usize::try_from(from.checked_sub(first)?).ok()?;
-        let mut batch = Batch {
-            events: vec![],
-            next: to + 1,
-        };
+        let mut batch = Batch { events: vec![], next: to + 1 };
         for change in self.changes.iter().skip(skip) {
             if change.revision > to || batch.events.len() >= WATCH_BATCH_EVENTS_MAX {
                 batch.next = change.revision;
                 break;
             }
-            let wanted =
-                |event: &&Event| event.kv.as_ref().is_some_and(|kv| range.contains(&kv.key));
-            batch
-                .events
-                .extend(change.events.iter().filter(wanted).cloned());
+            let wanted = |event: &&Event| event.kv.as_ref().is_some_and(|kv| range.contains(&kv.key));
+            batch.events.extend(change.events.iter().filter(wanted).cloned());
         }
         Some(batch)
     }
 }
 
 fn weight(change: &Change) -> usize {
-    let of = |kv: &Option<KeyValue>| {
-        kv.as_ref()
-            .map_or(0, |kv| kv.key.len() + kv.value.len() + 64)
-    };
-    change
-        .events
-        .iter()
-        .map(|event| of(&event.kv) + of(&event.prev_kv) + 64)
-        .sum::<usize>()
-        + 64
+    let of = |kv: &Option<KeyValue>| kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len() + 64);
+    change.events.iter().map(|event| of(&event.kv) + of(&event.prev_kv) + 64).sum::<usize>() + 64
 }
 
 /// Reads events from the database: rows of `revisions`, then the versions they speak of.
-pub fn read(
-    database: &Database,
-    range: &KeyRange,
-    from: i64,
-    to: i64,
-) -> Result<Batch, StateError> {
+pub fn read(database: &Database, range: &KeyRange, from: i64, to: i64) -> Result<Batch, StateError> {
     let mut options = ReadOptions::default();
     options.set_iterate_upper_bound(keys::revision(to + 1, 0));
-    let mut rows = database
-        .db
-        .raw_iterator_cf_opt(&database.family(REVISIONS)?, options);
+    let mut rows = database.db.raw_iterator_cf_opt(&database.family(REVISIONS)?, options);
     rows.seek(keys::revision(from, 0));
-    let mut batch = Batch {
-        events: vec![],
-        next: to + 1,
-    };
+    let mut batch = Batch { events: vec![], next: to + 1 };
     while let Some((stored, key)) = rows.item() {
         let revision = keys::to_revision(stored).ok_or(StateError::Damaged("revision"))?;
         // Whole revisions only, so look at the size just where one begins.
@@ -123,9 +99,7 @@ fn event(database: &Database, key: &[u8], revision: i64) -> Result<Option<Event>
             return Ok(None);
         }
         let key = bytes::Bytes::copy_from_slice(key);
-        keys::key_value(key, found, record, true)
-            .map(Some)
-            .ok_or(StateError::Damaged("version"))
+        keys::key_value(key, found, record, true).map(Some).ok_or(StateError::Damaged("version"))
     };
     let Some(kv) = read(versions.item())?.filter(|kv| kv.mod_revision == revision) else {
         versions.status()?;
@@ -134,14 +108,6 @@ fn event(database: &Database, key: &[u8], revision: i64) -> Result<Option<Event>
     versions.next();
     let prev_kv = read(versions.item())?.filter(|previous| previous.version > 0);
     versions.status()?;
-    let kind = if kv.version == 0 {
-        EventType::Delete
-    } else {
-        EventType::Put
-    };
-    Ok(Some(Event {
-        r#type: kind as i32,
-        kv: Some(kv),
-        prev_kv,
-    }))
+    let kind = if kv.version == 0 { EventType::Delete } else { EventType::Put };
+    Ok(Some(Event { r#type: kind as i32, kv: Some(kv), prev_kv }))
 }

@@ -91,28 +91,15 @@ pub fn is_removal(record: &[u8]) -> bool {
 
 /// The key and value of a record; without the value if it is not wanted.
 #[must_use]
-pub fn key_value(
-    key: Bytes,
-    mod_revision: i64,
-    record: &[u8],
-    with_value: bool,
-) -> Option<KeyValue> {
+pub fn key_value(key: Bytes, mod_revision: i64, record: &[u8], with_value: bool) -> Option<KeyValue> {
     let (head, value) = record.split_at_checked(HEAD)?;
-    let number = |at: usize| {
-        Some(i64::from_be_bytes(
-            *head.get(at..at + 8)?.first_chunk::<8>()?,
-        ))
-    };
+    let number = |at: usize| Some(i64::from_be_bytes(*head.get(at..at + 8)?.first_chunk::<8>()?));
     Some(KeyValue {
         key,
         create_revision: number(1)?,
         mod_revision,
         version: number(9)?,
-        value: if with_value {
-            Bytes::copy_from_slice(value)
-        } else {
-            Bytes::new()
-        },
+        value: if with_value { Bytes::copy_from_slice(value) } else { Bytes::new() },
         lease: number(17)?,
     })
 }
@@ -129,9 +116,7 @@ pub fn revision(main: i64, sub: u32) -> [u8; 12] {
 /// The revision of a key in `revisions`.
 #[must_use]
 pub fn to_revision(stored: &[u8]) -> Option<i64> {
-    stored
-        .first_chunk::<8>()
-        .map(|main| i64::from_be_bytes(*main))
+    stored.first_chunk::<8>().map(|main| i64::from_be_bytes(*main))
 }
 
 /// Key in `leases` of a lease itself, and prefix of the keys attached to it.

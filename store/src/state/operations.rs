@@ -28,11 +28,7 @@ pub fn readable(wanted: i64, current: i64, compacted: i64) -> Result<i64, Error>
 #[must_use]
 pub fn wanted(request: &pb::RangeRequest, revision: i64) -> Wanted {
     let by_value = request.sort_target == pb::range_request::SortTarget::Value as i32;
-    Wanted {
-        revision,
-        limit: select::scan_limit(request),
-        values: !request.keys_only || by_value,
-    }
+    Wanted { revision, limit: select::scan_limit(request), values: !request.keys_only || by_value }
 }
 
 impl Writer<'_> {
@@ -43,30 +39,15 @@ impl Writer<'_> {
         Ok(Ok(self.write_put(request)?))
     }
 
-    pub(super) fn delete_range(
-        &mut self,
-        request: &pb::DeleteRangeRequest,
-    ) -> Result<pb::DeleteRangeResponse, StateError> {
+    pub(super) fn delete_range(&mut self, request: &pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, StateError> {
         let range = KeyRange::new(&request.key, &request.range_end);
-        let everything = Wanted {
-            revision: self.current_revision(),
-            limit: None,
-            values: true,
-        };
+        let everything = Wanted { revision: self.current_revision(), limit: None, values: true };
         let found = view::scan(self.database, &self.overlay, &range, everything)?;
-        let prev_kvs = if request.prev_kv {
-            found.kvs.clone()
-        } else {
-            vec![]
-        };
+        let prev_kvs = if request.prev_kv { found.kvs.clone() } else { vec![] };
         for previous in found.kvs {
             self.remove(previous);
         }
-        Ok(pb::DeleteRangeResponse {
-            header: None,
-            deleted: i64::try_from(found.count).unwrap_or(i64::MAX),
-            prev_kvs,
-        })
+        Ok(pb::DeleteRangeResponse { header: None, deleted: i64::try_from(found.count).unwrap_or(i64::MAX), prev_kvs })
     }
 
     /// Compares, then acts. All conditions, nested ones too, look at the state before the transaction.
@@ -105,11 +86,7 @@ impl Writer<'_> {
 
     fn remove(&mut self, previous: KeyValue) {
         let mod_revision = self.next_revision();
-        let gone = KeyValue {
-            key: previous.key.clone(),
-            mod_revision,
-            ..Default::default()
-        };
+        let gone = KeyValue { key: previous.key.clone(), mod_revision, ..Default::default() };
         self.write(gone, Some(previous));
     }
 
@@ -127,12 +104,8 @@ impl Writer<'_> {
         let previous = self.latest(&request.key)?;
         let revision = self.next_revision();
         let before = previous.as_ref();
-        let kept_value = before
-            .filter(|_| request.ignore_value)
-            .map(|previous| previous.value.clone());
-        let kept_lease = before
-            .filter(|_| request.ignore_lease)
-            .map(|previous| previous.lease);
+        let kept_value = before.filter(|_| request.ignore_value).map(|previous| previous.value.clone());
+        let kept_lease = before.filter(|_| request.ignore_lease).map(|previous| previous.lease);
         let kv = KeyValue {
             key: request.key.clone(),
             create_revision: before.map_or(revision, |previous| previous.create_revision),
@@ -143,21 +116,14 @@ impl Writer<'_> {
         };
         let prev_kv = previous.clone().filter(|_| request.prev_kv);
         self.write(kv, previous);
-        Ok(pb::PutResponse {
-            header: None,
-            prev_kv,
-        })
+        Ok(pb::PutResponse { header: None, prev_kv })
     }
 
     fn choose(&self, request: &pb::TxnRequest, path: &mut Vec<bool>) -> Result<(), StateError> {
         let mut succeeded = true;
         for condition in &request.compare {
             let range = KeyRange::new(&condition.key, &condition.range_end);
-            let everything = Wanted {
-                revision: self.current_revision(),
-                limit: None,
-                values: true,
-            };
+            let everything = Wanted { revision: self.current_revision(), limit: None, values: true };
             let found = view::scan(self.database, &self.overlay, &range, everything)?;
             if !compare::holds(condition, &found.kvs) {
                 succeeded = false;
@@ -173,11 +139,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn check<'a>(
-        &self,
-        request: &pb::TxnRequest,
-        path: &mut impl Iterator<Item = &'a bool>,
-    ) -> Answer<()> {
+    fn check<'a>(&self, request: &pb::TxnRequest, path: &mut impl Iterator<Item = &'a bool>) -> Answer<()> {
         let succeeded = path.next().copied().unwrap_or(false);
         for operation in branch(request, succeeded) {
             let checked = match &operation.request {
@@ -222,55 +184,29 @@ impl Writer<'_> {
                 Some(Request::RequestTxn(nested)) => Response::ResponseTxn(self.run(nested, path)?),
                 None => continue,
             };
-            responses.push(pb::ResponseOp {
-                response: Some(response),
-            });
+            responses.push(pb::ResponseOp { response: Some(response) });
         }
-        Ok(pb::TxnResponse {
-            header: self.header(),
-            succeeded,
-            responses,
-        })
+        Ok(pb::TxnResponse { header: self.header(), succeeded, responses })
     }
 
     /// A read inside a transaction sees what the transaction wrote before it.
     fn read(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, StateError> {
         let current = self.current_revision();
-        let revision = if request.revision <= 0 {
-            current
-        } else {
-            request.revision
-        };
+        let revision = if request.revision <= 0 { current } else { request.revision };
         let range = KeyRange::new(&request.key, &request.range_end);
-        let found = view::scan(
-            self.database,
-            &self.overlay,
-            &range,
-            wanted(request, revision),
-        )?;
-        Ok(select::finish(
-            request,
-            found.kvs,
-            i64::try_from(found.count).unwrap_or(i64::MAX),
-        ))
+        let found = view::scan(self.database, &self.overlay, &range, wanted(request, revision))?;
+        Ok(select::finish(request, found.kvs, i64::try_from(found.count).unwrap_or(i64::MAX)))
     }
 
     /// Inside a transaction a header says nothing but the revision.
     #[allow(clippy::unnecessary_wraps)]
     fn header(&self) -> Option<pb::ResponseHeader> {
-        Some(pb::ResponseHeader {
-            revision: self.current_revision(),
-            ..Default::default()
-        })
+        Some(pb::ResponseHeader { revision: self.current_revision(), ..Default::default() })
     }
 }
 
 fn branch(request: &pb::TxnRequest, succeeded: bool) -> &[pb::RequestOp] {
-    if succeeded {
-        &request.success
-    } else {
-        &request.failure
-    }
+    if succeeded { &request.success } else { &request.failure }
 }
 
 /// Answers a transaction that only reads, without the log.
@@ -284,21 +220,10 @@ pub fn read_only(
     let mut succeeded = true;
     for condition in &request.compare {
         let range = KeyRange::new(&condition.key, &condition.range_end);
-        let everything = Wanted {
-            revision: current,
-            limit: None,
-            values: true,
-        };
-        succeeded = succeeded
-            && compare::holds(
-                condition,
-                &view::scan(database, &overlay, &range, everything)?.kvs,
-            );
+        let everything = Wanted { revision: current, limit: None, values: true };
+        succeeded = succeeded && compare::holds(condition, &view::scan(database, &overlay, &range, everything)?.kvs);
     }
-    let header = Some(pb::ResponseHeader {
-        revision: current,
-        ..Default::default()
-    });
+    let header = Some(pb::ResponseHeader { revision: current, ..Default::default() });
     let mut responses = Vec::new();
     for operation in branch(request, succeeded) {
         let response = match &operation.request {
@@ -314,21 +239,13 @@ pub fn read_only(
                 response.header = header;
                 Response::ResponseRange(response)
             }
-            Some(Request::RequestTxn(nested)) => {
-                match read_only(database, nested, current, compacted)? {
-                    Ok(response) => Response::ResponseTxn(response),
-                    Err(refused) => return Ok(Err(refused)),
-                }
-            }
+            Some(Request::RequestTxn(nested)) => match read_only(database, nested, current, compacted)? {
+                Ok(response) => Response::ResponseTxn(response),
+                Err(refused) => return Ok(Err(refused)),
+            },
             _ => continue,
         };
-        responses.push(pb::ResponseOp {
-            response: Some(response),
-        });
+        responses.push(pb::ResponseOp { response: Some(response) });
     }
-    Ok(Ok(pb::TxnResponse {
-        header,
-        succeeded,
-        responses,
-    }))
+    Ok(Ok(pb::TxnResponse { header, succeeded, responses }))
 }

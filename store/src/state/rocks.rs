@@ -18,22 +18,13 @@ impl Budget {
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let cache = Cache::new_lru_cache(bytes);
-        let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
-            bytes / 2,
-            false,
-            cache.clone(),
-        );
+        let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 2, false, cache.clone());
         let env = Env::new().ok().map(|mut env| {
             env.set_background_threads(1);
             env.set_high_priority_background_threads(1);
             env
         });
-        Self {
-            cache,
-            buffers,
-            buffer_bytes: bytes / 8,
-            env,
-        }
+        Self { cache, buffers, buffer_bytes: bytes / 8, env }
     }
 
     /// Options of a database.
@@ -88,8 +79,5 @@ pub fn directory_bytes(path: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(path) else {
         return 0;
     };
-    entries
-        .filter_map(|entry| entry.ok()?.metadata().ok())
-        .map(|metadata| metadata.len())
-        .sum()
+    entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|metadata| metadata.len()).sum()
 }

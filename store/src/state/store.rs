@@ -86,15 +86,10 @@ impl State {
         let (applied, revision, index) = {
             let mut memory = self.memory.write();
             let applied = apply::apply(&database, &mut memory, entries)?;
-            (
-                applied,
-                memory.revision,
-                memory.applied.map_or(0, |applied| applied.index),
-            )
+            (applied, memory.revision, memory.applied.map_or(0, |applied| applied.index))
         };
         self.recent.write().extend(applied.changes);
-        self.revision
-            .send_if_modified(|current| std::mem::replace(current, revision) != revision);
+        self.revision.send_if_modified(|current| std::mem::replace(current, revision) != revision);
         self.applied.send_replace(index);
         Ok((applied.decided, applied.compacted))
     }
@@ -139,12 +134,7 @@ impl State {
     /// All leases with their granted seconds.
     #[must_use]
     pub fn leases(&self) -> Vec<(i64, i64)> {
-        self.memory
-            .read()
-            .leases
-            .iter()
-            .map(|(id, lease)| (*id, lease.ttl))
-            .collect()
+        self.memory.read().leases.iter().map(|(id, lease)| (*id, lease.ttl)).collect()
     }
 
     /// What members say about themselves.
@@ -159,8 +149,7 @@ impl State {
         let revision = operations::readable(request.revision, current, self.compacted())?;
         let range = KeyRange::new(&request.key, &request.range_end);
         let wanted = operations::wanted(request, revision);
-        let found =
-            view::scan(&self.database(), &Overlay::new(), &range, wanted).map_err(internal)?;
+        let found = view::scan(&self.database(), &Overlay::new(), &range, wanted).map_err(internal)?;
         // Compaction may have overtaken the scan; then what it found is no longer whole.
         operations::readable(request.revision, current, self.compacted())?;
         let count = i64::try_from(found.count).unwrap_or(i64::MAX);
@@ -178,9 +167,7 @@ impl State {
     /// Answers a transaction that writes nothing.
     pub fn read_only_txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         let current = self.current_revision();
-        let mut response =
-            operations::read_only(&self.database(), request, current, self.compacted())
-                .map_err(internal)??;
+        let mut response = operations::read_only(&self.database(), request, current, self.compacted()).map_err(internal)??;
         response.header = Some(self.header(current));
         Ok(response)
     }
@@ -219,8 +206,7 @@ impl State {
     /// A path for a checkpoint that is being sent.
     #[must_use]
     pub fn outgoing(&self) -> PathBuf {
-        self.root
-            .join(format!("outgoing-{:016x}", rand::random::<u64>()))
+        self.root.join(format!("outgoing-{:016x}", rand::random::<u64>()))
     }
 
     /// Replaces the state by a received directory, in one step.
@@ -265,9 +251,7 @@ fn remove_others(root: &Path, keep: &[&str]) -> Result<(), StateError> {
     for entry in std::fs::read_dir(root)? {
         let entry = entry?;
         let name = entry.file_name();
-        let is_ours = ["state-", "incoming-", "outgoing-"]
-            .iter()
-            .any(|ours| name.to_string_lossy().starts_with(ours));
+        let is_ours = ["state-", "incoming-", "outgoing-"].iter().any(|ours| name.to_string_lossy().starts_with(ours));
         if is_ours && !keep.iter().any(|kept| **kept == name) {
             std::fs::remove_dir_all(entry.path())?;
         }
@@ -291,8 +275,7 @@ impl History for State {
         }
         let database = self.database();
         let range = range.clone();
-        let read =
-            tokio::task::spawn_blocking(move || history::read(&database, &range, from, to)).await;
+        let read = tokio::task::spawn_blocking(move || history::read(&database, &range, from, to)).await;
         let compacted = self.compacted();
         if from < compacted {
             return Err(compacted);

@@ -37,12 +37,7 @@ pub struct Found {
 const STEPS_BEFORE_SEEK: usize = 8;
 
 /// The newest version of a key at a revision, unless it is removed.
-pub fn latest(
-    database: &Database,
-    overlay: &Overlay,
-    key: &Bytes,
-    revision: i64,
-) -> Result<Option<KeyValue>, StateError> {
+pub fn latest(database: &Database, overlay: &Overlay, key: &Bytes, revision: i64) -> Result<Option<KeyValue>, StateError> {
     if let Some(kv) = overlay.get(key).and_then(|versions| at(versions, revision)) {
         return Ok((kv.version > 0).then(|| kv.clone()));
     }
@@ -52,9 +47,7 @@ pub fn latest(
     let prefix = end.len();
     end.extend_from_slice(&[0xff; 9]);
     options.set_iterate_upper_bound(end);
-    let mut iterator = database
-        .db
-        .raw_iterator_cf_opt(&database.family(KEYS)?, options);
+    let mut iterator = database.db.raw_iterator_cf_opt(&database.family(KEYS)?, options);
     iterator.seek(&start);
     let Some((stored, record)) = iterator.item() else {
         iterator.status()?;
@@ -64,26 +57,16 @@ pub fn latest(
         return Ok(None);
     }
     let (_, found) = keys::split(stored).ok_or(StateError::Damaged("key"))?;
-    keys::key_value(key.clone(), found, record, true)
-        .map(Some)
-        .ok_or(StateError::Damaged("version"))
+    keys::key_value(key.clone(), found, record, true).map(Some).ok_or(StateError::Damaged("version"))
 }
 
 /// The live keys of an interval.
-pub fn scan(
-    database: &Database,
-    overlay: &Overlay,
-    range: &KeyRange,
-    wanted: Wanted,
-) -> Result<Found, StateError> {
+pub fn scan(database: &Database, overlay: &Overlay, range: &KeyRange, wanted: Wanted) -> Result<Found, StateError> {
     if range.end == RangeEnd::Single {
         let found = latest(database, overlay, &range.start, wanted.revision)?;
         let count = usize::from(found.is_some());
         let limit = wanted.limit.unwrap_or(usize::MAX);
-        return Ok(Found {
-            kvs: found.into_iter().take(limit).collect(),
-            count,
-        });
+        return Ok(Found { kvs: found.into_iter().take(limit).collect(), count });
     }
     let pending = overlay
         .range::<Bytes, _>(&range.start..)
@@ -93,23 +76,12 @@ pub fn scan(
     if pending.peek().is_none() {
         return stored(database, range, wanted);
     }
-    let all = stored(
-        database,
-        range,
-        Wanted {
-            limit: None,
-            ..wanted
-        },
-    )?;
-    let mut merged: BTreeMap<Bytes, KeyValue> =
-        all.kvs.into_iter().map(|kv| (kv.key.clone(), kv)).collect();
+    let all = stored(database, range, Wanted { limit: None, ..wanted })?;
+    let mut merged: BTreeMap<Bytes, KeyValue> = all.kvs.into_iter().map(|kv| (kv.key.clone(), kv)).collect();
     merged.extend(pending);
     merged.retain(|_, kv| kv.version > 0);
     let count = merged.len();
-    let kvs = merged
-        .into_values()
-        .take(wanted.limit.unwrap_or(usize::MAX))
-        .collect();
+    let kvs = merged.into_values().take(wanted.limit.unwrap_or(usize::MAX)).collect();
     Ok(Found { kvs, count })
 }
 
@@ -127,9 +99,7 @@ fn stored(database: &Database, range: &KeyRange, wanted: Wanted) -> Result<Found
     }
     let limit = wanted.limit.unwrap_or(usize::MAX);
     let mut found = Found::default();
-    let mut iterator = database
-        .db
-        .raw_iterator_cf_opt(&database.family(KEYS)?, options);
+    let mut iterator = database.db.raw_iterator_cf_opt(&database.family(KEYS)?, options);
     iterator.seek(keys::escaped_open(&range.start));
     // The key that was decided last, whose other versions are older; and steps taken over them.
     let mut decided: Vec<u8> = Vec::new();

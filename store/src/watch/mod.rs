@@ -39,10 +39,7 @@ pub trait History: Send + Sync + 'static {
 }
 
 /// Starts a watch on a history.
-pub fn start(
-    history: Arc<dyn History>,
-    request: WatchCreateRequest,
-) -> Result<mpsc::Receiver<WatchResponse>, Error> {
+pub fn start(history: Arc<dyn History>, request: WatchCreateRequest) -> Result<mpsc::Receiver<WatchResponse>, Error> {
     let (sender, receiver) = mpsc::channel(WATCH_QUEUE_MAX);
     let mut revision = history.revision();
     let next = match request.start_revision {
@@ -50,13 +47,7 @@ pub fn start(
         _ => *revision.borrow_and_update() + 1,
     };
     let range = watched_range(&request);
-    let watch = Watch {
-        history,
-        request,
-        range,
-        next,
-        sender,
-    };
+    let watch = Watch { history, request, range, next, sender };
     tokio::spawn(watch.run(revision));
     Ok(receiver)
 }
@@ -111,11 +102,7 @@ impl Watch {
     /// The response for a batch, if there is anything to say: events, or how far the watch has come.
     fn response(&self, mut events: Vec<Event>) -> Option<WatchResponse> {
         let filtered = |event: &Event| {
-            let kind = if event.r#type == EventType::Put as i32 {
-                FilterType::Noput
-            } else {
-                FilterType::Nodelete
-            };
+            let kind = if event.r#type == EventType::Put as i32 { FilterType::Noput } else { FilterType::Nodelete };
             self.request.filters.contains(&(kind as i32))
         };
         events.retain(|event| !filtered(event));

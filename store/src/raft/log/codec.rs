@@ -94,8 +94,7 @@ fn open<M: Message + Default>(key: &[u8], record: &[u8]) -> Result<M, Damaged> {
         return Err(damaged(key, "its checksum does not match"));
     }
     // One copy, so that the values inside are slices of it.
-    M::decode(bytes::Bytes::copy_from_slice(message))
-        .map_err(|_| damaged(key, "its message makes no sense"))
+    M::decode(bytes::Bytes::copy_from_slice(message)).map_err(|_| damaged(key, "its message makes no sense"))
 }
 
 fn checksum(key: &[u8], message: &[u8]) -> u32 {
@@ -108,12 +107,7 @@ fn checksum(key: &[u8], message: &[u8]) -> u32 {
 fn damaged(key: &[u8], reason: &'static str) -> Damaged {
     let name = match key {
         [b'e', index @ ..] if index.len() == 8 => {
-            format!(
-                "e{}",
-                index
-                    .iter()
-                    .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
-            )
+            format!("e{}", index.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)))
         }
         _ => String::from_utf8_lossy(key).into_owned(),
     };

@@ -12,9 +12,7 @@ use crate::raft::types::{Entry, LogId, Vote};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// RocksDB refused: its own checksums fail, or the disk does.
-    #[error(
-        "cannot open the log; if it says corruption, this member's disk is damaged: remove its data and let it join again"
-    )]
+    #[error("cannot open the log; if it says corruption, this member's disk is damaged: remove its data and let it join again")]
     Rocks(#[from] rocksdb::Error),
     /// A record of ours fails its check.
     #[error("the log is damaged; remove this member's data and let it join again")]
@@ -39,9 +37,7 @@ impl Files {
         let mut options = options.clone();
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_paranoid_checks(true);
-        Ok(Self {
-            db: DB::open(&options, path)?,
-        })
+        Ok(Self { db: DB::open(&options, path)? })
     }
 
     /// Entries of an interval, end excluded.
@@ -49,10 +45,7 @@ impl Files {
         let begin = codec::entry_key(start);
         let stop = codec::entry_key(end);
         let mut entries = Vec::new();
-        for item in self
-            .db
-            .iterator(IteratorMode::From(&begin, Direction::Forward))
-        {
+        for item in self.db.iterator(IteratorMode::From(&begin, Direction::Forward)) {
             let (key, record) = item.map_err(IoError::other)?;
             if *key >= stop[..] || key[0] != b'e' {
                 break;
@@ -65,11 +58,7 @@ impl Files {
     /// The last entry.
     pub fn last(&self) -> Result<Option<Entry>, OpenError> {
         let end = codec::entry_key(u64::MAX);
-        match self
-            .db
-            .iterator(IteratorMode::From(&end, Direction::Reverse))
-            .next()
-        {
+        match self.db.iterator(IteratorMode::From(&end, Direction::Reverse)).next() {
             Some(item) => {
                 let (key, record) = item?;
                 if key.len() != end.len() || key[0] != b'e' {
@@ -90,9 +79,7 @@ impl Files {
     /// A position under a key.
     pub fn log_id(&self, key: &[u8]) -> Result<Option<LogId>, OpenError> {
         let record = self.db.get(key)?;
-        Ok(record
-            .map(|record| codec::to_log_id(key, &record))
-            .transpose()?)
+        Ok(record.map(|record| codec::to_log_id(key, &record)).transpose()?)
     }
 
     /// Bytes on disk.

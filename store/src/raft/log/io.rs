@@ -67,9 +67,7 @@ impl Writer {
 
     /// Queues a write.
     pub fn send(&self, command: Command) -> Result<(), IoError> {
-        self.commands
-            .send(command)
-            .map_err(|_| IoError::other("the log's thread has stopped"))
+        self.commands.send(command).map_err(|_| IoError::other("the log's thread has stopped"))
     }
 }
 
@@ -93,12 +91,7 @@ fn run(files: &Files, memory: &Mutex<Memory>, metrics: &Metrics, commands: &Rece
             memory.lock().written(last, cuts);
         }
         for done in group.done {
-            done.report(
-                result
-                    .as_ref()
-                    .copied()
-                    .map_err(|error| IoError::other(error.to_string())),
-            );
+            done.report(result.as_ref().copied().map_err(|error| IoError::other(error.to_string())));
         }
         if result.is_err() {
             return;
@@ -134,13 +127,11 @@ impl Group {
             }
             Command::Committed(record) => self.batch.put(codec::COMMITTED_KEY, record),
             Command::Truncate(from, done) => {
-                self.batch
-                    .delete_range(codec::entry_key(from), codec::entry_key(u64::MAX));
+                self.batch.delete_range(codec::entry_key(from), codec::entry_key(u64::MAX));
                 self.finish(done);
             }
             Command::Purge(upto, record, done) => {
-                self.batch
-                    .delete_range(codec::entry_key(0), codec::entry_key(upto + 1));
+                self.batch.delete_range(codec::entry_key(0), codec::entry_key(upto + 1));
                 self.batch.put(codec::PURGED_KEY, record);
                 self.finish(done);
             }
@@ -155,9 +146,7 @@ impl Group {
     fn write(&mut self, files: &Files) -> Result<(), rocksdb::Error> {
         let mut options = WriteOptions::default();
         options.set_sync(self.sync);
-        files
-            .db
-            .write_opt(std::mem::take(&mut self.batch), &options)
+        files.db.write_opt(std::mem::take(&mut self.batch), &options)
     }
 }
 
@@ -224,11 +213,7 @@ impl Memory {
 
     /// Drops everything up to a position.
     pub fn purge(&mut self, upto: LogId) {
-        while self
-            .tail
-            .front()
-            .is_some_and(|entry| entry.log_id.index <= upto.index)
-        {
+        while self.tail.front().is_some_and(|entry| entry.log_id.index <= upto.index) {
             self.pop();
         }
         self.purged = Some(upto);
@@ -253,11 +238,7 @@ impl Memory {
     }
 
     fn cut(&mut self, from: u64) {
-        while self
-            .tail
-            .back()
-            .is_some_and(|entry| entry.log_id.index >= from)
-        {
+        while self.tail.back().is_some_and(|entry| entry.log_id.index >= from) {
             if let Some(entry) = self.tail.pop_back() {
                 self.bytes -= weight(&entry);
             }
@@ -269,12 +250,7 @@ impl Memory {
     }
 
     fn evict(&mut self) {
-        while self.bytes > LOG_CACHE_BYTES_MAX
-            && self
-                .tail
-                .front()
-                .is_some_and(|entry| entry.log_id.index < self.unwritten)
-        {
+        while self.bytes > LOG_CACHE_BYTES_MAX && self.tail.front().is_some_and(|entry| entry.log_id.index < self.unwritten) {
             self.pop();
         }
     }

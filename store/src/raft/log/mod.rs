@@ -38,21 +38,11 @@ struct Shared {
 
 impl LogStore {
     /// Opens or creates the log in a directory.
-    pub fn open(
-        path: &Path,
-        options: &rocksdb::Options,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, options: &rocksdb::Options, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let files = Arc::new(Files::open(path, options)?);
         let memory = Arc::new(parking_lot::Mutex::new(io::Memory::load(&files)?));
         let writer = Writer::start(files.clone(), memory.clone(), metrics);
-        Ok(Self {
-            shared: Arc::new(Shared {
-                files,
-                memory,
-                writer,
-            }),
-        })
+        Ok(Self { shared: Arc::new(Shared { files, memory, writer }) })
     }
 
     /// Bytes on disk.
@@ -64,9 +54,7 @@ impl LogStore {
     async fn wait(&self, command: impl FnOnce(io::Done) -> Command) -> Result<(), IoError> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.shared.writer.send(command(io::Done::Signal(sender)))?;
-        receiver
-            .await
-            .map_err(|_| IoError::other("the log's thread has stopped"))?
+        receiver.await.map_err(|_| IoError::other("the log's thread has stopped"))?
     }
 }
 
@@ -114,10 +102,7 @@ impl RaftLogStorage<Config> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<Config>, IoError> {
         let memory = self.shared.memory.lock();
-        Ok(LogState {
-            last_purged_log_id: memory.purged,
-            last_log_id: memory.last,
-        })
+        Ok(LogState { last_purged_log_id: memory.purged, last_log_id: memory.last })
     }
 
     async fn get_log_reader(&mut self) -> Self::LogReader {
@@ -136,10 +121,7 @@ impl RaftLogStorage<Config> for LogStore {
         };
         self.shared.memory.lock().committed = Some(committed);
         // Only a lower bound, so it may ride along with the next fsync.
-        self.shared.writer.send(Command::Committed(codec::log_id(
-            codec::COMMITTED_KEY,
-            &committed,
-        )))
+        self.shared.writer.send(Command::Committed(codec::log_id(codec::COMMITTED_KEY, &committed)))
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, IoError> {
@@ -153,9 +135,7 @@ impl RaftLogStorage<Config> for LogStore {
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let cuts = self.shared.memory.lock().append(&entries);
-        self.shared
-            .writer
-            .send(Command::Append(entries, cuts, io::Done::Flushed(callback)))
+        self.shared.writer.send(Command::Append(entries, cuts, io::Done::Flushed(callback)))
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), IoError> {
@@ -167,8 +147,7 @@ impl RaftLogStorage<Config> for LogStore {
     async fn purge(&mut self, log_id: LogId) -> Result<(), IoError> {
         self.shared.memory.lock().purge(log_id);
         let record = codec::log_id(codec::PURGED_KEY, &log_id);
-        self.wait(|done| Command::Purge(log_id.index, record, done))
-            .await
+        self.wait(|done| Command::Purge(log_id.index, record, done)).await
     }
 }
 
