@@ -90,19 +90,29 @@ impl RaftStateMachine<Config> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotHandle) -> Result<(), IoError> {
-        if let SnapshotHandle::Received(path) = snapshot {
-            let state = self.state.clone();
-            blocking(move || state.install(&path)).await?;
-            // Results of what the snapshot skipped are lost.
-            self.waiters.lost();
+        let state = self.state.clone();
+        match snapshot {
+            // It has all of that already.
+            SnapshotHandle::Local(own) if Arc::ptr_eq(&own, &state) => {}
+            SnapshotHandle::Local(other) => {
+                let install = move || {
+                    let path = state.outgoing();
+                    other.database().checkpoint(&path)?;
+                    state.install(&path)
+                };
+                blocking(install).await?;
+            }
+            SnapshotHandle::Received(path) => blocking(move || state.install(&path)).await?,
         }
+        // Results of what the snapshot skipped are lost.
+        self.waiters.lost();
         *self.flushed.lock() = Some(meta.clone());
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, IoError> {
         let meta = self.flushed.lock().clone();
-        Ok(meta.map(|meta| Snapshot { meta, snapshot: SnapshotHandle::Local }))
+        Ok(meta.map(|meta| Snapshot { meta, snapshot: SnapshotHandle::Local(self.state.clone()) }))
     }
 }
 
@@ -116,6 +126,6 @@ impl RaftSnapshotBuilder<Config> for Machine {
         let (last_log_id, last_membership) = blocking(move || state.flush()).await?;
         let meta = SnapshotMeta { last_log_id, last_membership };
         *self.flushed.lock() = Some(meta.clone());
-        Ok(Snapshot { meta, snapshot: SnapshotHandle::Local })
+        Ok(Snapshot { meta, snapshot: SnapshotHandle::Local(self.state.clone()) })
     }
 }

@@ -22,10 +22,9 @@ use crate::state::store::State;
 const VERSION: u32 = 1;
 
 /// Where a snapshot is.
-#[derive(Debug)]
 pub enum SnapshotHandle {
-    /// In this member's own state, which is at least that new.
-    Local,
+    /// In a state that is open here and at least that new.
+    Local(Arc<State>),
     /// In a directory, complete and synced.
     Received(PathBuf),
 }

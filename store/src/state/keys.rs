@@ -153,7 +153,8 @@ mod tests {
         fn newer_versions_come_first(older in 1_i64..100, newer in 100_i64..200) {
             prop_assert!(version(b"key", newer) < version(b"key", older));
             let stored = version(b"key", older);
-            prop_assert_eq!(split(&stored).unwrap(), (escaped(b"key").as_slice(), older));
+            let escaped = escaped(b"key");
+            prop_assert_eq!(split(&stored).unwrap(), (escaped.as_slice(), older));
         }
     }
 }

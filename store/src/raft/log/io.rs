@@ -207,6 +207,9 @@ impl Memory {
 
     /// Drops everything from an index on.
     pub fn truncate(&mut self, from: u64, last: Option<LogId>) {
+        if self.last.is_none_or(|end| end.index < from) {
+            return;
+        }
         self.cut(from);
         self.last = last.or(self.purged);
     }
