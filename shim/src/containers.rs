@@ -1,0 +1,247 @@
+//! The containers of this pod, from start to end.
+//!
+//! In: output that is ready, processes that have ended. Out: log entries and status files. A container's
+//! status file says that it has ended only after all its output is in the log.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+};
+
+use jiff::Timestamp;
+use kontiki_shim::protocol::{ContainerStatus, StartContainer};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    launch,
+    logs::{Framer, PIECE_BYTES_MAX},
+    status,
+};
+
+/// One container.
+struct Container {
+    status: ContainerStatus,
+    bundle: PathBuf,
+    status_path: PathBuf,
+    memory_cgroup: Option<PathBuf>,
+    log: File,
+    outputs: Vec<Output>,
+    /// Held so that the container's input stays open.
+    _stdin: Option<OwnedFd>,
+}
+
+/// One stream of a container.
+struct Output {
+    source: File,
+    framer: Framer,
+}
+
+/// All containers by identifier.
+#[derive(Default)]
+pub struct Containers(BTreeMap<String, Container>);
+
+impl Containers {
+    /// Creates and starts one; the error is for the user.
+    pub fn start(&mut self, request: StartContainer) -> Result<(), String> {
+        if self.0.contains_key(&request.id) {
+            return Err("the container has been started before".to_owned());
+        }
+        let log = open_log(&request)
+            .map_err(|error| format!("cannot open {}: {error}", request.log_path.display()))?;
+        let launched = launch::launch(&request)?;
+        let started_at = status::nanoseconds(Timestamp::now());
+        let status = ContainerStatus {
+            id: request.id.clone(),
+            pid: launched.pid.as_raw(),
+            started_at,
+            ..ContainerStatus::default()
+        };
+        note(&request.status_path, &status, false);
+        let outputs = launched
+            .outputs
+            .into_iter()
+            .map(|(stream, source)| Output {
+                source: source.into(),
+                framer: Framer::new(stream),
+            })
+            .collect();
+        let container = Container {
+            status,
+            bundle: request.bundle,
+            status_path: request.status_path,
+            memory_cgroup: request.memory_cgroup,
+            log,
+            outputs,
+            _stdin: launched.stdin,
+        };
+        self.0.insert(request.id, container);
+        Ok(())
+    }
+
+    /// Sends a signal to a container's first process; one that has ended is left alone.
+    pub fn kill(&self, id: &str, signal: i32) -> Result<(), String> {
+        let Some(container) = self.0.get(id) else {
+            return Err(format!("container {id} not found"));
+        };
+        let signal = Signal::try_from(signal).map_err(|_| format!("no signal {signal}"))?;
+        if container.status.pid > 0 {
+            kill(Pid::from_raw(container.status.pid), signal)
+                .map_err(|errno| format!("cannot kill: {errno}"))?;
+        }
+        Ok(())
+    }
+
+    /// Kills everything.
+    pub fn kill_all(&self) {
+        for id in self.0.keys() {
+            // It may have ended meanwhile.
+            let _ = self.kill(id, Signal::SIGKILL as i32);
+        }
+    }
+
+    /// Whether any container runs.
+    pub fn any_running(&self) -> bool {
+        self.0.values().any(|container| container.status.pid > 0)
+    }
+
+    /// Bundle of a container that runs.
+    pub fn running_bundle(&self, id: &str) -> Option<PathBuf> {
+        self.0
+            .get(id)
+            .filter(|container| container.status.pid > 0)
+            .map(|container| container.bundle.clone())
+    }
+
+    /// Forgets a container that has ended.
+    pub fn delete(&mut self, id: &str) -> Result<(), String> {
+        if self
+            .0
+            .get(id)
+            .is_some_and(|container| container.status.pid > 0)
+        {
+            return Err(format!("container {id} is running"));
+        }
+        self.0.remove(id);
+        launch::forget(id);
+        Ok(())
+    }
+
+    /// The state of all.
+    pub fn statuses(&self) -> Vec<ContainerStatus> {
+        self.0
+            .values()
+            .map(|container| container.status.clone())
+            .collect()
+    }
+
+    /// Streams to wait on: identifier, number within the container, descriptor.
+    pub fn outputs(&self) -> impl Iterator<Item = (&str, usize, BorrowedFd<'_>)> {
+        self.0.iter().flat_map(|(id, container)| {
+            let outputs = container.outputs.iter().enumerate();
+            outputs.map(move |(index, output)| (id.as_str(), index, output.source.as_fd()))
+        })
+    }
+
+    /// Moves what a stream has into the log; a stream that has ended goes.
+    pub fn pump(&mut self, id: &str, index: usize) {
+        let Some(container) = self.0.get_mut(id) else {
+            return;
+        };
+        let Some(output) = container.outputs.get_mut(index) else {
+            return;
+        };
+        let more = output.pump(&mut container.log);
+        if !matches!(more, Progress::Read | Progress::Empty) {
+            output.finish(&mut container.log);
+            container.outputs.remove(index);
+        }
+    }
+
+    /// Notes the end of a process, if it was a container's first.
+    pub fn exited(&mut self, pid: Pid, code: i32, signal: i32) -> Option<ContainerStatus> {
+        let container = self
+            .0
+            .values_mut()
+            .find(|container| container.status.pid == pid.as_raw())?;
+        for output in &mut container.outputs {
+            while matches!(output.pump(&mut container.log), Progress::Read) {}
+            output.finish(&mut container.log);
+        }
+        container.outputs.clear();
+        let oom_kills = container
+            .memory_cgroup
+            .as_deref()
+            .map_or(0, status::oom_kills);
+        status::end(
+            &mut container.status,
+            code,
+            signal,
+            oom_kills,
+            Timestamp::now(),
+        );
+        note(&container.status_path, &container.status, true);
+        Some(container.status.clone())
+    }
+}
+
+/// What reading a stream came to.
+enum Progress {
+    Read,
+    Empty,
+    Ended,
+}
+
+impl Output {
+    fn pump(&mut self, log: &mut File) -> Progress {
+        let mut chunk = [0_u8; PIECE_BYTES_MAX];
+        match self.source.read(&mut chunk) {
+            Ok(0) => Progress::Ended,
+            Ok(read) => {
+                let mut entries = Vec::with_capacity(read + 64);
+                self.framer
+                    .push(&chunk[..read], Timestamp::now(), &mut entries);
+                append(log, &entries);
+                Progress::Read
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Empty,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Progress::Read,
+            // A terminal says EIO once nobody has it open any more.
+            Err(_) => Progress::Ended,
+        }
+    }
+
+    fn finish(&mut self, log: &mut File) {
+        let mut entries = Vec::new();
+        self.framer.finish(Timestamp::now(), &mut entries);
+        append(log, &entries);
+    }
+}
+
+fn append(log: &mut File, entries: &[u8]) {
+    if let Err(error) = log.write_all(entries) {
+        // A full disk must not stop the container.
+        eprintln!("cannot write to a log: {error}");
+    }
+}
+
+fn open_log(request: &StartContainer) -> io::Result<File> {
+    if let Some(folder) = request.log_path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    File::options()
+        .append(true)
+        .create(true)
+        .open(&request.log_path)
+}
+
+fn note(path: &std::path::Path, status: &ContainerStatus, durable: bool) {
+    if let Err(error) = status::write(path, status, durable) {
+        eprintln!("cannot write {}: {error}", path.display());
+    }
+}
