@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod admission;
 pub mod auth;
 pub mod authorization;
+pub mod bootstrap;
 pub mod cache;
 pub mod handlers;
 pub mod limits;

@@ -1,1 +1,57 @@
-fn main() {}
+//! The `kontiki` binary: subcommands and nothing else.
+
+mod commands;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Kubernetes on Raft: one binary that is a whole highly available control plane.
+#[derive(Parser)]
+#[command(name = "kontiki", version, args_override_self = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a highly available control plane on this machine and make it kubectl's current context
+    Up(commands::up::Arguments),
+    /// Stop a cluster on this machine and remove everything that it left
+    Down(commands::down::Arguments),
+    /// Run one control-plane node: store and API server
+    #[command(args_override_self = true)]
+    Server(Box<commands::server::Arguments>),
+    /// Watch over the nodes of a cluster on this machine
+    #[command(hide = true)]
+    Supervise(commands::supervise::Arguments),
+    /// Make a node's namespaces and start its init
+    #[command(hide = true)]
+    NodeLaunch(commands::node::Arguments),
+    /// Run as the init of a node
+    #[command(hide = true)]
+    NodeInit(commands::node::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = match settings::expand(std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(error) => return fail(&error),
+    };
+    let result = match Cli::parse_from(arguments).command {
+        Command::Up(arguments) => commands::up::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Down(arguments) => commands::down::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Server(arguments) => commands::server::run(*arguments).map(|()| ExitCode::SUCCESS),
+        Command::Supervise(arguments) => commands::supervise::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::NodeLaunch(arguments) => kontiki_deploy::local::launch::run(&arguments.cluster, &arguments.node),
+        Command::NodeInit(arguments) => kontiki_deploy::local::node_init::run(&arguments.cluster, &arguments.node),
+    };
+    result.unwrap_or_else(|error| fail(&error))
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("kontiki: {error:#}");
+    ExitCode::FAILURE
+}

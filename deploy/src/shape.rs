@@ -25,12 +25,8 @@ pub const LINK_PREFIX_LENGTH: u8 = 24;
 pub const LINK_ADDRESS: Ipv4Addr = Ipv4Addr::new(LINK_PREFIX[0], LINK_PREFIX[1], LINK_PREFIX[2], 1);
 /// First address of the service network: the `kubernetes` Service.
 pub const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
-/// Networks of Services and pods.
+/// Network of Services.
 pub const SERVICE_CIDR: &str = "10.96.0.0/16";
-/// See [`SERVICE_CIDR`].
-pub const CLUSTER_CIDR: &str = "10.244.0.0/16";
-/// Address of the cluster's DNS.
-pub const CLUSTER_DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// Domain of the cluster's names.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 

@@ -1,19 +1,15 @@
-//! Leads listeners on 127.0.0.1 to the cluster: the API's port to a server whose `/readyz` is 200,
-//! node ports to a node that runs.
+//! Leads a listener on 127.0.0.1 to a server whose `/readyz` is 200.
 //!
-//! Listeners belong to the host's network namespace; connections into the cluster are made on one
+//! The listener belongs to the host's network namespace; connections into the cluster are made on one
 //! thread that has entered the link's. A socket stays in the namespace it was made in, so accepted
 //! connections are simply handed over.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
@@ -27,8 +23,7 @@ use crate::{
     shape::{API_PORT, Shape},
 };
 
-mod node_ports;
-mod probe;
+pub mod probe;
 
 /// How often each server is asked whether it is ready.
 const PROBE_PERIOD: Duration = Duration::from_millis(250);
@@ -38,18 +33,6 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 const READY_DEADLINE: Duration = Duration::from_secs(10);
 /// Accepted connections that wait to be handed to the link's thread.
 const PENDING_MAX: usize = 256;
-
-/// A connection that was accepted, and where it is to go.
-struct Accepted {
-    stream: std::net::TcpStream,
-    target: Target,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    Api,
-    NodePort(u16),
-}
 
 /// The forwarder's two halves.
 pub struct Forwarder {
@@ -75,12 +58,11 @@ pub async fn start(paths: &Paths, shape: &Shape, cancel: CancellationToken) -> R
         .await
         .with_context(|| format!("listen on {address}: choose another port with --port"))?;
     let (sender, receiver) = mpsc::channel(PENDING_MAX);
-    let (ports_sender, ports) = watch::channel(BTreeSet::new());
-    let listeners = tokio::spawn(listen(api, ports, sender, cancel.clone()));
+    let listeners = tokio::spawn(accept(api, sender, cancel.clone()));
     let (path, shape, paths) = (paths.link(), shape.clone(), paths.clone());
     let link = tokio::task::spawn_blocking(move || {
         let result = link::inside(&path, async move |_| {
-            connect_all(&paths, &shape, receiver, ports_sender, cancel).await
+            connect_all(&paths, &shape, receiver, cancel).await
         });
         if let Err(error) = result {
             tracing::error!("forwarder: {error:#}");
@@ -89,50 +71,8 @@ pub async fn start(paths: &Paths, shape: &Shape, cancel: CancellationToken) -> R
     Ok(Forwarder { listeners, link })
 }
 
-/// Accepts on the API's port and on every node port in use, in the host's namespace.
-async fn listen(
-    api: TcpListener,
-    mut ports: watch::Receiver<BTreeSet<u16>>,
-    sender: mpsc::Sender<Accepted>,
-    cancel: CancellationToken,
-) {
-    let mut open: BTreeMap<u16, CancellationToken> = BTreeMap::new();
-    let api = accept(api, Target::Api, sender.clone(), cancel.child_token());
-    tokio::pin!(api);
-    loop {
-        tokio::select! {
-            () = &mut api => return,
-            changed = ports.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-            }
-        }
-        let wanted = ports.borrow_and_update().clone();
-        open.retain(|port, token| {
-            let keep = wanted.contains(port);
-            if !keep {
-                token.cancel();
-            }
-            keep
-        });
-        for port in wanted {
-            if open.contains_key(&port) {
-                continue;
-            }
-            match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-                Ok(listener) => {
-                    let token = cancel.child_token();
-                    tokio::spawn(accept(listener, Target::NodePort(port), sender.clone(), token.clone()));
-                    open.insert(port, token);
-                }
-                Err(error) => tracing::warn!("node port {port} is not reachable on 127.0.0.1: {error}"),
-            }
-        }
-    }
-}
-
-async fn accept(listener: TcpListener, target: Target, sender: mpsc::Sender<Accepted>, cancel: CancellationToken) {
+/// Accepts in the host's namespace.
+async fn accept(listener: TcpListener, sender: mpsc::Sender<std::net::TcpStream>, cancel: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = cancel.cancelled() => return,
@@ -146,7 +86,7 @@ async fn accept(listener: TcpListener, target: Target, sender: mpsc::Sender<Acce
                 continue;
             }
         };
-        if sender.send(Accepted { stream, target }).await.is_err() {
+        if sender.send(stream).await.is_err() {
             return;
         }
     }
@@ -159,25 +99,21 @@ struct Ready(Vec<Ipv4Addr>);
 async fn connect_all(
     paths: &Paths,
     shape: &Shape,
-    mut receiver: mpsc::Receiver<Accepted>,
-    ports: watch::Sender<BTreeSet<u16>>,
+    mut receiver: mpsc::Receiver<std::net::TcpStream>,
     cancel: CancellationToken,
 ) -> Result<()> {
     let authority = std::fs::read_to_string(paths.pki().join("ca.crt")).context("read the cluster's authority")?;
     let (ready_sender, ready) = watch::channel(Ready::default());
     let servers: Vec<Ipv4Addr> = shape.server_nodes().iter().map(|node| node.address).collect();
     let probes = probe_all(Probe::new(&authority)?, servers, ready_sender, cancel.clone());
-    let nodes: Arc<Mutex<Vec<Ipv4Addr>>> = Arc::default();
-    let watcher = node_ports::watch(paths, shape, ports, Arc::clone(&nodes), cancel.clone());
     let connections = async {
         let mut turn = 0_usize;
         while let Some(accepted) = tokio::select! { next = receiver.recv() => next, () = cancel.cancelled() => None } {
             turn = turn.wrapping_add(1);
-            let nodes = nodes.lock().clone();
-            tokio::spawn(forward(accepted, ready.clone(), nodes, turn));
+            tokio::spawn(forward(accepted, ready.clone(), turn));
         }
     };
-    tokio::join!(probes, watcher, connections);
+    tokio::join!(probes, connections);
     Ok(())
 }
 
@@ -202,19 +138,16 @@ async fn probe_all(probe: Probe, servers: Vec<Ipv4Addr>, ready: watch::Sender<Re
     }
 }
 
-async fn forward(accepted: Accepted, mut ready: watch::Receiver<Ready>, nodes: Vec<Ipv4Addr>, turn: usize) {
-    let (candidates, port) = match accepted.target {
-        Target::NodePort(port) => (nodes, port),
-        Target::Api => {
-            let wait = ready.wait_for(|ready| !ready.0.is_empty());
-            let Ok(Ok(ready)) = tokio::time::timeout(READY_DEADLINE, wait).await else { return };
-            (ready.0.clone(), API_PORT)
-        }
+async fn forward(accepted: std::net::TcpStream, mut ready: watch::Receiver<Ready>, turn: usize) {
+    let wait = ready.wait_for(|ready| !ready.0.is_empty());
+    let candidates = match tokio::time::timeout(READY_DEADLINE, wait).await {
+        Ok(Ok(ready)) => ready.0.clone(),
+        _ => return,
     };
-    let Ok(mut near) = TcpStream::from_std(accepted.stream) else { return };
+    let Ok(mut near) = TcpStream::from_std(accepted) else { return };
     for step in 0..candidates.len() {
         let server = candidates[(turn + step) % candidates.len()];
-        let connect = TcpStream::connect(SocketAddr::from((server, port)));
+        let connect = TcpStream::connect(SocketAddr::from((server, API_PORT)));
         if let Ok(Ok(mut far)) = tokio::time::timeout(CONNECT_DEADLINE, connect).await {
             let _ = (near.set_nodelay(true), far.set_nodelay(true));
             // Either side may end the connection as it likes; there is nobody to tell.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context, Result, bail};
@@ -14,17 +14,10 @@ use crate::{
     files::{PUBLIC, SECRET, write_atomically},
     pki::{Authority, Leaf, Pair, service_account_key},
     shape::{
-        API_PORT, CLUSTER_CIDR, CLUSTER_DNS, CLUSTER_DOMAIN, KUBERNETES_SERVICE, LINK_ADDRESS, Node, Role, SERVICE_CIDR,
+        API_PORT, CLUSTER_DOMAIN, KUBERNETES_SERVICE, LINK_ADDRESS, Node, Role, SERVICE_CIDR,
         STORE_CLIENT_PORT, STORE_PEER_PORT, Shape,
     },
 };
-
-/// Settings that `up` passes on to the nodes.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// `registries.yaml` with mirrors and credentials, as k3s has it.
-    pub registries: Option<PathBuf>,
-}
 
 /// Reads the shape that [`provision`] wrote.
 pub fn read_shape(paths: &Paths) -> Result<Shape> {
@@ -35,7 +28,7 @@ pub fn read_shape(paths: &Paths) -> Result<Shape> {
 
 /// Writes everything that the nodes of `shape` need, and returns the administrator's certificate
 /// with the authority's. Keys that exist are kept.
-pub fn provision(paths: &Paths, shape: &Shape, settings: &Settings) -> Result<(Pair, String)> {
+pub fn provision(paths: &Paths, shape: &Shape) -> Result<(Pair, String)> {
     if paths.shape().exists() {
         let before = read_shape(paths)?;
         if before != *shape {
@@ -54,7 +47,7 @@ pub fn provision(paths: &Paths, shape: &Shape, settings: &Settings) -> Result<(P
     let administrator = Leaf { common_name: "kubernetes-admin", organizations: &["system:masters"], ..Leaf::default() };
     let administrator = leaf(&paths.pki(), "admin", &authorities.cluster, &administrator)?;
     for node in shape.nodes() {
-        provision_node(paths, shape, &node, &authorities, &service_account, settings)?;
+        provision_node(paths, shape, &node, &authorities, &service_account)?;
     }
     write_json(&paths.shape(), &serde_json::to_value(shape)?)?;
     Ok((administrator, authorities.cluster.certificate().to_owned()))
@@ -90,21 +83,12 @@ fn provision_node(
     node: &Node,
     authorities: &Authorities,
     service_account: &(String, String),
-    settings: &Settings,
 ) -> Result<()> {
     let folder = paths.node_etc(&node.name);
     write_atomically(&folder.join("ca.crt"), authorities.cluster.certificate().as_bytes(), PUBLIC)?;
     write_atomically(&folder.join("hosts"), hosts(shape).as_bytes(), PUBLIC)?;
     let own = [IpAddr::V4(node.address), IpAddr::V4(Ipv4Addr::LOCALHOST)];
     let names = [node.name.clone(), "localhost".to_owned()];
-    let user = format!("system:node:{}", node.name);
-    let kubelet = Leaf { common_name: &user, organizations: &["system:nodes"], dns_names: &names, addresses: &own };
-    leaf(&folder, "kubelet", &authorities.cluster, &kubelet)?;
-    if let Some(registries) = &settings.registries {
-        let text = fs::read(registries).with_context(|| format!("read {}", registries.display()))?;
-        write_atomically(&folder.join("registries.yaml"), &text, SECRET)?;
-    }
-    write_yaml(&folder.join("agent.yaml"), &agent_settings(paths, shape, node))?;
     if node.role == Role::Agent {
         return Ok(());
     }
@@ -118,9 +102,6 @@ fn provision_node(
         addresses: &[own[0], own[1], IpAddr::V4(KUBERNETES_SERVICE), IpAddr::V4(LINK_ADDRESS)],
     };
     leaf(&folder, "apiserver", &authorities.cluster, &serving)?;
-    let to_kubelets =
-        Leaf { common_name: "kube-apiserver-kubelet-client", organizations: &["system:masters"], ..Leaf::default() };
-    leaf(&folder, "kubelet-client", &authorities.cluster, &to_kubelets)?;
     write_atomically(&folder.join("service-account.key"), service_account.0.as_bytes(), SECRET)?;
     write_atomically(&folder.join("service-account.pub"), service_account.1.as_bytes(), PUBLIC)?;
     write_yaml(&folder.join("server.yaml"), &server_settings(paths, shape, node))
@@ -154,38 +135,10 @@ fn server_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
         "client-ca-file": etc.join("ca.crt"),
         "tls-cert-file": etc.join("apiserver.crt"),
         "tls-private-key-file": etc.join("apiserver.key"),
-        "service-account-key-file": etc.join("service-account.pub"),
         "service-account-signing-key-file": etc.join("service-account.key"),
-        "kubelet-client-certificate": etc.join("kubelet-client.crt"),
-        "kubelet-client-key": etc.join("kubelet-client.key"),
         "service-cluster-ip-range": SERVICE_CIDR,
-        "cluster-cidr": CLUSTER_CIDR,
         "cluster-domain": CLUSTER_DOMAIN,
     })
-}
-
-fn agent_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
-    let (etc, folder) = (paths.node_etc(&node.name), paths.node(&node.name));
-    let mut settings = json!({
-        "node-name": node.name,
-        "node-ip": node.address,
-        "servers": shape.api_servers().join(","),
-        "ca-file": etc.join("ca.crt"),
-        "cert-file": etc.join("kubelet.crt"),
-        "key-file": etc.join("kubelet.key"),
-        "root-dir": folder.join("kubelet"),
-        "log-dir": folder.join("pods"),
-        "cgroup-root": paths.node_cgroup(&node.name),
-        "registries": etc.join("registries.yaml"),
-        "cluster-dns": CLUSTER_DNS,
-        "cluster-domain": CLUSTER_DOMAIN,
-        "cluster-cidr": CLUSTER_CIDR,
-    });
-    if node.role == Role::Server {
-        settings["node-labels"] = json!("node-role.kubernetes.io/control-plane=");
-        settings["register-with-taints"] = json!("node-role.kubernetes.io/control-plane=:NoSchedule");
-    }
-    settings
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {

@@ -1,0 +1,148 @@
+//! `kontiki server`: one member of the store with an API server beside it.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail};
+use kontiki_apiserver::{
+    addresses::ServiceNetwork,
+    auth::{certificate, keys::Keys},
+    bootstrap, server, service,
+};
+use kontiki_store::{Options as StoreOptions, Service, TlsFiles};
+use prometheus_client::registry::Registry;
+use rustls::{
+    crypto::ring::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+/// Flags; each is also an environment variable and a key of the file that `--config` names.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Name of this member
+    #[arg(long, env = "KONTIKI_SERVER_NAME")]
+    name: String,
+    /// Folder for the store's data
+    #[arg(long, env = "KONTIKI_DATA_DIR")]
+    data_dir: PathBuf,
+    /// Address that clients and peers reach this server at
+    #[arg(long, env = "KONTIKI_ADVERTISE_ADDRESS")]
+    advertise_address: Ipv4Addr,
+    /// Port of the API
+    #[arg(long, default_value_t = 6443, env = "KONTIKI_SECURE_PORT")]
+    secure_port: u16,
+    /// Port of the store for clients
+    #[arg(long, default_value_t = 2379, env = "KONTIKI_STORE_CLIENT_PORT")]
+    store_client_port: u16,
+    /// Port of the store for its peers
+    #[arg(long, default_value_t = 2380, env = "KONTIKI_STORE_PEER_PORT")]
+    store_peer_port: u16,
+    /// Every member as NAME=URL, separated by commas
+    #[arg(long, env = "KONTIKI_INITIAL_CLUSTER")]
+    initial_cluster: String,
+    /// Authority of the store's members and clients
+    #[arg(long, env = "KONTIKI_STORE_CA_FILE")]
+    store_ca_file: PathBuf,
+    /// Certificate of this member
+    #[arg(long, env = "KONTIKI_STORE_CERT_FILE")]
+    store_cert_file: PathBuf,
+    /// Key of this member
+    #[arg(long, env = "KONTIKI_STORE_KEY_FILE")]
+    store_key_file: PathBuf,
+    /// Authority of the API's clients
+    #[arg(long, env = "KONTIKI_CLIENT_CA_FILE")]
+    client_ca_file: PathBuf,
+    /// Certificate of the API server
+    #[arg(long, env = "KONTIKI_TLS_CERT_FILE")]
+    tls_cert_file: PathBuf,
+    /// Key of the API server
+    #[arg(long, env = "KONTIKI_TLS_PRIVATE_KEY_FILE")]
+    tls_private_key_file: PathBuf,
+    /// Key that signs service-account tokens
+    #[arg(long, env = "KONTIKI_SERVICE_ACCOUNT_SIGNING_KEY_FILE")]
+    service_account_signing_key_file: PathBuf,
+    /// Network of Services
+    #[arg(long, default_value = "10.96.0.0/16", env = "KONTIKI_SERVICE_CLUSTER_IP_RANGE")]
+    service_cluster_ip_range: String,
+    /// Domain of the cluster's names
+    #[arg(long, default_value = "cluster.local", env = "KONTIKI_CLUSTER_DOMAIN")]
+    cluster_domain: String,
+}
+
+/// Serves until it is told to end.
+pub fn run(arguments: Arguments) -> Result<()> {
+    super::start_logging();
+    let service_network = ServiceNetwork::parse(&arguments.service_cluster_ip_range).map_err(anyhow::Error::msg)?;
+    super::runtime()?.block_on(serve(arguments, service_network))
+}
+
+async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<()> {
+    let cancel = super::until_signal()?;
+    let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("read {}", path.display()));
+    let keys = Keys::from_pem(&read(&arguments.service_account_signing_key_file)?).context("service-account key")?;
+    let resolver = Arc::new(FixedCertificate(certified_key(&arguments)?));
+    let tls = certificate::server_config(&read(&arguments.client_ca_file)?, resolver).context("TLS of the API server")?;
+    let store = Service::start(store_options(&arguments)?).await.context("start the store")?;
+    let mut metrics = Registry::default();
+    store.register_metrics(&mut metrics);
+    let advertise = SocketAddr::from((arguments.advertise_address, arguments.secure_port));
+    let options = service::Options {
+        kv: Arc::new(store.clone()),
+        advertise,
+        service_network,
+        service_account_keys: Arc::new(keys),
+        issuer: format!("https://kubernetes.default.svc.{}", arguments.cluster_domain),
+    };
+    let handle = service::start(options, metrics, cancel.clone());
+    tokio::spawn(bootstrap::run(handle.clone(), cancel.clone()));
+    let served = server::serve(handle, advertise, tls, cancel.clone()).await.context("serve the API");
+    cancel.cancel();
+    store.shutdown().await;
+    served
+}
+
+fn store_options(arguments: &Arguments) -> Result<StoreOptions> {
+    let address = |port: u16| SocketAddr::from((arguments.advertise_address, port));
+    let (client, peer) = (address(arguments.store_client_port), address(arguments.store_peer_port));
+    let mut options = StoreOptions::new(&arguments.name, arguments.data_dir.clone(), client, peer);
+    options.advertise_client_urls = vec![format!("https://{client}")];
+    options.initial_cluster.clear();
+    for member in arguments.initial_cluster.split(',') {
+        let Some((name, url)) = member.split_once('=') else {
+            bail!("--initial-cluster {member:?}: a member is NAME=URL");
+        };
+        options.initial_cluster.push((name.to_owned(), url.to_owned()));
+    }
+    let tls = TlsFiles {
+        cert: arguments.store_cert_file.clone(),
+        key: arguments.store_key_file.clone(),
+        ca: arguments.store_ca_file.clone(),
+    };
+    options.client_tls = Some(tls.clone());
+    options.peer_tls = Some(tls);
+    Ok(options)
+}
+
+fn certified_key(arguments: &Arguments) -> Result<Arc<CertifiedKey>> {
+    let (certificate, key) = (&arguments.tls_cert_file, &arguments.tls_private_key_file);
+    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+    let chain: Vec<_> = chain.with_context(|| format!("read {}", certificate.display()))?;
+    let private = PrivateKeyDer::from_pem_file(key).with_context(|| format!("read {}", key.display()))?;
+    let signer = any_supported_type(&private).with_context(|| format!("use {}", key.display()))?;
+    Ok(Arc::new(CertifiedKey::new(chain, signer)))
+}
+
+/// The certificate that the server was started with.
+#[derive(Debug)]
+struct FixedCertificate(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for FixedCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}

@@ -1,0 +1,74 @@
+//! Brings a local cluster up, and waits until it can be used.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{forwarder::probe::Probe, link, paths::Paths, provision, supervisor};
+use crate::{
+    kubeconfig::{self, Access},
+    shape::{API_PORT, Shape},
+};
+
+/// How long a cluster may take until every server is ready.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Wait between two looks.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Starts the cluster, or finds it running; returns when every server is ready.
+pub fn run(shape: &Shape) -> Result<()> {
+    shape.validate()?;
+    let began = Instant::now();
+    let progress = ProgressBar::new(u64::from(shape.servers));
+    progress.set_style(ProgressStyle::with_template("{msg} {pos}/{len}")?);
+    progress.set_message("keys and settings");
+    let paths = Paths::new(&shape.name);
+    let (administrator, authority) = provision::provision(&paths, shape)?;
+    if supervisor::running(&paths)?.is_none() {
+        supervisor::start(&paths, &shape.name)?;
+    }
+    progress.set_message("servers ready");
+    wait_ready(&paths, shape, &authority, &progress)?;
+    progress.finish_and_clear();
+    let config = kubeconfig::default_path()?;
+    let context = shape.context();
+    let server = format!("https://127.0.0.1:{}", shape.port);
+    kubeconfig::merge_into(&config, &Access { context: &context, server: &server, authority: &authority, user: &administrator })?;
+    println!("cluster {}: {} servers ready after {:.1} s", shape.name, shape.servers, began.elapsed().as_secs_f32());
+    println!("kubectl's current context is {context} in {}", config.display());
+    Ok(())
+}
+
+fn wait_ready(paths: &Paths, shape: &Shape, authority: &str, progress: &ProgressBar) -> Result<()> {
+    let end = Instant::now() + DEADLINE;
+    while !paths.link().exists() {
+        if Instant::now() > end {
+            bail!("the supervisor does not start; see {}", paths.supervisor_log().display());
+        }
+        std::thread::sleep(POLL);
+    }
+    let probe = Probe::new(authority)?;
+    let servers: Vec<_> = shape.server_nodes();
+    let (count, progress) = (servers.len(), progress.clone());
+    let ready = link::inside(&paths.link(), async move |_| {
+        loop {
+            let asks = servers.iter().map(|node| probe.is_ready(SocketAddr::from((node.address, API_PORT))));
+            let ready = futures::future::join_all(asks).await.into_iter().filter(|ready| *ready).count();
+            progress.set_position(ready as u64);
+            if ready == count || Instant::now() > end {
+                return Ok(ready);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .context("ask the servers")?;
+    if ready < count {
+        let nodes = paths.root().join("nodes");
+        bail!("{ready} of {count} servers were ready after {DEADLINE:?}; their logs lie below {}", nodes.display());
+    }
+    Ok(())
+}
