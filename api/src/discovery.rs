@@ -211,7 +211,10 @@ mod tests {
             }
             assert_eq!(ours, theirs);
             if !group.is_empty() {
-                assert_eq!(api_group(group), reference::discovery(&format!("apis__{group}.json")));
+                let mut theirs = reference::discovery(&format!("apis__{group}.json")).unwrap();
+                let served = |entry: &Value| versions_of(group).any(|version| entry["version"] == version);
+                theirs["versions"].as_array_mut().unwrap().retain(served);
+                assert_eq!(api_group(group), Some(theirs));
             }
         }
     }
