@@ -151,25 +151,25 @@ mod tests {
         pb::RequestOp { request: Some(request_op::Request::RequestTxn(request)) }
     }
 
-    fn check(success: Vec<pb::RequestOp>, expected: Result<(), Error>) {
-        assert_eq!(txn(&pb::TxnRequest { compare: vec![], success, failure: vec![] }), expected);
+    fn check(success: Vec<pb::RequestOp>, expected: &Result<(), Error>) {
+        assert_eq!(txn(&pb::TxnRequest { compare: vec![], success, failure: vec![] }), *expected);
     }
 
     #[test]
     fn a_key_is_written_once() {
-        check(vec![put_op("a"), put_op("b")], Ok(()));
-        check(vec![put_op("a"), put_op("a")], Err(Error::DuplicateKey));
-        check(vec![put_op("b"), delete_op("a", "c")], Err(Error::DuplicateKey));
-        check(vec![delete_op("a", "c"), delete_op("b", "")], Ok(()));
-        check(vec![txn_op(vec![put_op("a")], vec![put_op("a")])], Ok(()));
-        check(vec![put_op("a"), txn_op(vec![put_op("a")], vec![])], Err(Error::DuplicateKey));
-        check(vec![delete_op("a", ""), txn_op(vec![], vec![put_op("a")])], Err(Error::DuplicateKey));
+        check(vec![put_op("a"), put_op("b")], &Ok(()));
+        check(vec![put_op("a"), put_op("a")], &Err(Error::DuplicateKey));
+        check(vec![put_op("b"), delete_op("a", "c")], &Err(Error::DuplicateKey));
+        check(vec![delete_op("a", "c"), delete_op("b", "")], &Ok(()));
+        check(vec![txn_op(vec![put_op("a")], vec![put_op("a")])], &Ok(()));
+        check(vec![put_op("a"), txn_op(vec![put_op("a")], vec![])], &Err(Error::DuplicateKey));
+        check(vec![delete_op("a", ""), txn_op(vec![], vec![put_op("a")])], &Err(Error::DuplicateKey));
     }
 
     #[test]
     fn operations_are_bounded() {
         let many = (0..TXN_OPERATIONS_MAX + 1).map(|_| delete_op("a", "")).collect();
-        check(many, Err(Error::TooManyOps));
-        check(vec![put_op("")], Err(Error::EmptyKey));
+        check(many, &Err(Error::TooManyOps));
+        check(vec![put_op("")], &Err(Error::EmptyKey));
     }
 }

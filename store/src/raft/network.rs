@@ -89,7 +89,7 @@ fn request<T>(message: T, option: &RPCOption) -> Request<T> {
     request
 }
 
-fn append_request(append: AppendEntriesRequest<Config>) -> pb::AppendRequest {
+fn append_request(append: &AppendEntriesRequest<Config>) -> pb::AppendRequest {
     pb::AppendRequest {
         vote: Some(wire::vote(&append.vote)),
         previous: append.prev_log_id.as_ref().map(wire::log_id),
@@ -117,7 +117,7 @@ impl RaftNetworkV2<Config> for Connection {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Config>, RPCError<Config>> {
         use pb::append_response::Result::{Conflict, HigherVote, Partial, Success};
-        let answer = self.client.append_once(request(append_request(rpc), &option)).await;
+        let answer = self.client.append_once(request(append_request(&rpc), &option)).await;
         let answer = answer.map_err(|status| failed(&status))?.into_inner();
         Ok(match answer.result() {
             Success => AppendEntriesResponse::Success,
@@ -142,7 +142,7 @@ impl RaftNetworkV2<Config> for Connection {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let answers = self.client.append(input.map(append_request)).await;
+            let answers = self.client.append(input.map(|append| append_request(&append))).await;
             let answers = answers.map_err(|status| failed(&status))?.into_inner();
             let results = answers.map(|answer| {
                 let answer = answer.map_err(|status| failed(&status))?;

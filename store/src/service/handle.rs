@@ -26,7 +26,19 @@ use openraft::async_runtime::WatchReceiver;
 pub struct Handle {
     core: Arc<Core>,
     /// Taken when the member stops.
-    runtime: Arc<Mutex<Option<tokio::runtime::Runtime>>>,
+    runtime: Arc<Consensus>,
+}
+
+/// The runtime of consensus. A runtime must not wait for its tasks on another one's threads, so a
+/// member that is dropped without a shutdown leaves them to end by themselves.
+struct Consensus(Mutex<Option<tokio::runtime::Runtime>>);
+
+impl Drop for Consensus {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.get_mut().take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Before a request to a leader that just changed is tried again.
@@ -34,13 +46,13 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 impl Handle {
     pub(super) fn new(core: Arc<Core>, runtime: tokio::runtime::Runtime) -> Self {
-        Self { core, runtime: Arc::new(Mutex::new(Some(runtime))) }
+        Self { core, runtime: Arc::new(Consensus(Mutex::new(Some(runtime)))) }
     }
 
     /// Stops the member: no more answers, files closed.
     pub async fn shutdown(&self) {
         self.core.stop.cancel();
-        let Some(runtime) = self.runtime.lock().take() else {
+        let Some(runtime) = self.runtime.0.lock().take() else {
             return;
         };
         if let Ok(raft) = self.core.raft() {
@@ -70,6 +82,12 @@ impl Handle {
     /// Adds this member's metrics, under etcd's names, to a registry.
     pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
         self.core.metrics.register(registry);
+    }
+
+    /// The first index that this member's log still holds: a follower that lacks more gets a snapshot.
+    pub fn log_begin(&self) -> Result<u64, Error> {
+        let purged = self.core.raft()?.data_metrics().borrow_watched().purged;
+        Ok(purged.map_or(0, |purged| purged.index + 1))
     }
 
     /// A header at a revision.

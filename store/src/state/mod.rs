@@ -15,3 +15,6 @@ pub mod operations;
 pub mod rocks;
 pub mod store;
 pub mod view;
+
+#[cfg(test)]
+mod tests;

@@ -149,7 +149,7 @@ impl State {
         let revision = operations::readable(request.revision, current, self.compacted())?;
         let range = KeyRange::new(&request.key, &request.range_end);
         let wanted = operations::wanted(request, revision);
-        let found = view::scan(&self.database(), &Overlay::new(), &range, wanted).map_err(internal)?;
+        let found = view::scan(&self.database(), &Overlay::new(), &range, wanted).map_err(|error| internal(&error))?;
         // Compaction may have overtaken the scan; then what it found is no longer whole.
         operations::readable(request.revision, current, self.compacted())?;
         let count = i64::try_from(found.count).unwrap_or(i64::MAX);
@@ -167,7 +167,8 @@ impl State {
     /// Answers a transaction that writes nothing.
     pub fn read_only_txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         let current = self.current_revision();
-        let mut response = operations::read_only(&self.database(), request, current, self.compacted()).map_err(internal)??;
+        let mut response =
+            operations::read_only(&self.database(), request, current, self.compacted()).map_err(|error| internal(&error))??;
         response.header = Some(self.header(current));
         Ok(response)
     }
@@ -231,7 +232,7 @@ impl State {
     }
 }
 
-fn internal(error: StateError) -> Error {
+fn internal(error: &StateError) -> Error {
     tracing::error!(%error, "cannot read the state");
     Error::Internal(error.to_string())
 }

@@ -81,9 +81,4 @@ impl Files {
         let record = self.db.get(key)?;
         Ok(record.map(|record| codec::to_log_id(key, &record)).transpose()?)
     }
-
-    /// Bytes on disk.
-    pub fn disk_bytes(&self) -> u64 {
-        crate::state::rocks::directory_bytes(self.db.path())
-    }
 }

@@ -45,12 +45,6 @@ impl LogStore {
         Ok(Self { shared: Arc::new(Shared { files, memory, writer }) })
     }
 
-    /// Bytes on disk.
-    #[must_use]
-    pub fn disk_bytes(&self) -> u64 {
-        self.shared.files.disk_bytes()
-    }
-
     async fn wait(&self, command: impl FnOnce(io::Done) -> Command) -> Result<(), IoError> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.shared.writer.send(command(io::Done::Signal(sender)))?;
