@@ -148,7 +148,10 @@ fn too_long(name: &str, limit: usize) -> Vec<String> {
 fn is_dns_label(label: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = label.as_bytes();
-    !bytes.is_empty() && inner(bytes[0]) && inner(bytes[bytes.len() - 1]) && bytes.iter().all(|byte| inner(*byte) || *byte == b'-')
+    !bytes.is_empty()
+        && inner(bytes[0])
+        && inner(bytes[bytes.len() - 1])
+        && bytes.iter().all(|byte| inner(*byte) || *byte == b'-')
 }
 
 fn is_qualified(name: &str) -> bool {

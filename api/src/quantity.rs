@@ -8,9 +8,7 @@ use std::{cmp::Ordering, fmt, ops::Add, str::FromStr};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// It has another form.
-    #[error(
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    )]
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
     /// It cannot be held.
     #[error("unable to parse quantity's suffix")]
@@ -61,7 +59,6 @@ impl Quantity {
     pub fn is_zero(self) -> bool {
         self.nano == 0
     }
-
 }
 
 impl Add for Quantity {
@@ -115,7 +112,7 @@ impl FromStr for Quantity {
         let places = i32::try_from(fraction.len()).map_err(|_| QuantityError::Format)?;
         let power = 9 + exponent - places;
         let value = mantissa.checked_mul(multiplier).ok_or(QuantityError::Suffix)?;
-        let magnitude = u32::try_from(power.unsigned_abs()).ok().and_then(|power| 10_i128.checked_pow(power));
+        let magnitude = 10_i128.checked_pow(power.unsigned_abs());
         let nano = match (magnitude, power >= 0) {
             (Some(factor), true) => value.checked_mul(factor).unwrap_or(i128::MAX),
             (Some(factor), false) => ceiling(value, factor),
@@ -204,7 +201,9 @@ mod tests {
 
     #[test]
     fn quantities_are_read_exactly() {
-        for (text, milli) in [("500m", 500), ("0.5", 500), ("1", 1000), ("1k", 1_000_000), (".1", 100), ("1e3", 1_000_000), ("100u", 1)] {
+        for (text, milli) in
+            [("500m", 500), ("0.5", 500), ("1", 1000), ("1k", 1_000_000), (".1", 100), ("1e3", 1_000_000), ("100u", 1)]
+        {
             assert_eq!(text.parse::<Quantity>().unwrap().milli(), milli, "{text}");
         }
         assert_eq!("512Mi".parse::<Quantity>().unwrap().whole(), 512 << 20);

@@ -19,12 +19,7 @@ pub struct ResourceKey {
 }
 
 impl ResourceKey {
-    const fn new(
-        group: &'static str,
-        plural: &'static str,
-        kind: &'static str,
-        namespaced: bool,
-    ) -> Self {
+    const fn new(group: &'static str, plural: &'static str, kind: &'static str, namespaced: bool) -> Self {
         Self { group, version: "v1", plural, kind, namespaced }
     }
 

@@ -87,8 +87,8 @@ impl LabelSelector {
     pub fn from_value(value: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let equal = |(key, value): (&String, &Value)| Requirement::In(key.clone(), vec![text(value)]);
-        let structured = value.get("matchLabels").is_some_and(Value::is_object)
-            || value.get("matchExpressions").is_some_and(Value::is_array);
+        let structured =
+            value.get("matchLabels").is_some_and(Value::is_object) || value.get("matchExpressions").is_some_and(Value::is_array);
         let plain = if structured { value.get("matchLabels") } else { Some(value) };
         let mut requirements: Vec<_> = plain.and_then(Value::as_object).into_iter().flatten().map(equal).collect();
         for expression in value.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {

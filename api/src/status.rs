@@ -167,7 +167,11 @@ impl Status {
         if let Some(details) = &mut status.details {
             details.causes = errors
                 .iter()
-                .map(|error| StatusCause { reason: error.type_.reason().into(), message: error.message(), field: error.field.clone() })
+                .map(|error| StatusCause {
+                    reason: error.type_.reason().into(),
+                    message: error.message(),
+                    field: error.field.clone(),
+                })
                 .collect();
         }
         status
@@ -200,7 +204,8 @@ impl Status {
     /// 405: the resource does not know the verb.
     #[must_use]
     pub fn method_not_allowed() -> Self {
-        let mut status = Self::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+        let mut status =
+            Self::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
         status.details = Some(StatusDetails::default());
         status
     }
@@ -222,7 +227,8 @@ impl Status {
     /// 415: an encoding that this server does not read.
     #[must_use]
     pub fn unsupported_media_type(accepted: &[&str]) -> Self {
-        let message = format!("the body of the request was in an unknown format - accepted media types include: {}", accepted.join(", "));
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {}", accepted.join(", "));
         Self::failure(415, "UnsupportedMediaType", message)
     }
 
@@ -313,7 +319,7 @@ mod tests {
             (Status::not_found("", "pods", "x"), "pods \"x\" not found"),
             (Status::not_found("apps", "deployments", "x"), "deployments.apps \"x\" not found"),
             (
-                Status::invalid("apps", "Deployment", "x", &[replicas.clone()]),
+                Status::invalid("apps", "Deployment", "x", std::slice::from_ref(&replicas)),
                 "Deployment.apps \"x\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0",
             ),
             (

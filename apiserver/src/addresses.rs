@@ -101,7 +101,8 @@ pub fn allocate(
             "None" => asked,
             text if text.parse().is_ok_and(|address| network.contains(address)) => asked,
             _ => {
-                let detail = "failed to allocate IP ".to_owned() + &asked + ": the provided network does not match the current range";
+                let detail =
+                    "failed to allocate IP ".to_owned() + &asked + ": the provided network does not match the current range";
                 return Err(vec![FieldError::invalid("spec.clusterIPs", &json!([asked]), detail)]);
             }
         };
@@ -150,7 +151,11 @@ pub fn release(service: &Value) -> Guard {
 #[must_use]
 pub fn taken(service: &Value) -> FieldError {
     let address = text(service, "/spec/clusterIP");
-    FieldError::invalid("spec.clusterIPs", &json!([address]), format!("failed to allocate IP {address}: provided IP is already allocated"))
+    FieldError::invalid(
+        "spec.clusterIPs",
+        &json!([address]),
+        format!("failed to allocate IP {address}: provided IP is already allocated"),
+    )
 }
 
 #[cfg(test)]

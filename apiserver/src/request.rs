@@ -142,7 +142,14 @@ mod tests {
             ("PATCH", "/api/v1/nodes/n/status", "patch", "", "", "nodes", "n", "status"),
         ] {
             let info = RequestInfo::parse(&Method::from_bytes(method.as_bytes()).unwrap(), &path.parse().unwrap());
-            let got = (info.verb.as_str(), info.group.as_str(), info.namespace.as_str(), info.resource.as_str(), info.name.as_str(), info.subresource.as_str());
+            let got = (
+                info.verb.as_str(),
+                info.group.as_str(),
+                info.namespace.as_str(),
+                info.resource.as_str(),
+                info.name.as_str(),
+                info.subresource.as_str(),
+            );
             assert_eq!(got, (verb, group, namespace, resource, name, subresource), "{method} {path}");
         }
         assert!(!RequestInfo::parse(&Method::GET, &"/api/v1".parse().unwrap()).is_resource);

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{body::Incoming, service::service_fn};
@@ -38,7 +37,12 @@ pub enum ServeError {
 }
 
 /// Serves a port until `shutdown`.
-pub async fn serve(handle: Handle, address: SocketAddr, tls: ServerConfig, shutdown: CancellationToken) -> Result<(), ServeError> {
+pub async fn serve(
+    handle: Handle,
+    address: SocketAddr,
+    tls: ServerConfig,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let connections = TaskTracker::new();
@@ -100,5 +104,5 @@ async fn answer(handle: &Handle, certified: Option<&UserInfo>, request: Request<
         }
         Err(error) => return response::status(&Status::bad_request(error.to_string())),
     };
-    handle.call(user, Request::from_parts(head, Bytes::from(body))).await
+    handle.call(user, Request::from_parts(head, body)).await
 }

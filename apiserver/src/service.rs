@@ -214,12 +214,17 @@ impl ApiServer {
             ("token", _) if resource.key == SERVICE_ACCOUNTS => {
                 let request = review_body(call)?;
                 let now = Timestamp::now();
-                let answer = crate::auth::token_request::answer(&self.authenticator, &info.namespace, &info.name, request, now).await?;
+                let answer =
+                    crate::auth::token_request::answer(&self.authenticator, &info.namespace, &info.name, request, now).await?;
                 Ok(response::json(http::StatusCode::CREATED, &answer))
             }
-            ("log" | "exec", _) if resource.key == PODS => Err(Status::service_unavailable("this server has no way to the nodes")),
+            ("log" | "exec", _) if resource.key == PODS => {
+                Err(Status::service_unavailable("this server has no way to the nodes"))
+            }
             (_, "get") => read::get(self, call, resource).await,
-            (name, "update") => write::update(self, call, resource, write::Part::of(name).ok_or_else(Status::no_such_path)?).await,
+            (name, "update") => {
+                write::update(self, call, resource, write::Part::of(name).ok_or_else(Status::no_such_path)?).await
+            }
             (name, "patch") => write::patch(self, call, resource, write::Part::of(name).ok_or_else(Status::no_such_path)?).await,
             _ => Err(Status::method_not_allowed()),
         }

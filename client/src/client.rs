@@ -44,13 +44,23 @@ impl Client {
     }
 
     /// Reads a list; an empty `namespace` means all of them.
-    pub async fn list<T: DeserializeOwned>(&self, key: ResourceKey, namespace: &str, params: &ListParams) -> Result<List<T>, Error> {
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        key: ResourceKey,
+        namespace: &str,
+        params: &ListParams,
+    ) -> Result<List<T>, Error> {
         let path = with_query(key.path(namespace, ""), &params.query());
         self.decoded(Method::GET, path, "", Bytes::new()).await
     }
 
     /// Creates an object.
-    pub async fn create<T: DeserializeOwned>(&self, key: ResourceKey, namespace: &str, body: &impl Serialize) -> Result<T, Error> {
+    pub async fn create<T: DeserializeOwned>(
+        &self,
+        key: ResourceKey,
+        namespace: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
         let path = key.path(namespace, "");
         let body = encode(&path, body)?;
         self.decoded(Method::POST, path, JSON, body).await
@@ -159,12 +169,24 @@ impl Client {
         result
     }
 
-    async fn decoded<T: DeserializeOwned>(&self, method: Method, path: String, content_type: &str, body: Bytes) -> Result<T, Error> {
+    async fn decoded<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<T, Error> {
         let bytes = self.request(method, path.clone(), content_type, body).await?;
         serde_json::from_slice(&bytes).map_err(|error| Error::Decode { path, message: error.to_string() })
     }
 
-    async fn send(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<http::Response<ResponseBody>, Error> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<http::Response<ResponseBody>, Error> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)

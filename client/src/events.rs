@@ -71,7 +71,8 @@ impl Recorder {
         let (sender, mut receiver) = mpsc::channel(PENDING_MAX);
         let mut sink = Sink { client, component: component.into(), host: host.into(), known: HashMap::new() };
         tokio::spawn(async move {
-            while let Some((occurrence, at)) = tokio::select! { next = receiver.recv() => next, () = cancel.cancelled() => None } {
+            while let Some((occurrence, at)) = tokio::select! { next = receiver.recv() => next, () = cancel.cancelled() => None }
+            {
                 if let Err(error) = sink.send(&occurrence, at).await {
                     tracing::debug!(%error, reason = occurrence.reason, "event not recorded");
                 }

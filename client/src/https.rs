@@ -132,11 +132,8 @@ impl Transport for HttpsTransport {
         if let Some(value) = self.authorization().await? {
             head.headers.insert(header::AUTHORIZATION, value);
         }
-        let failed = |message: String| Error::Transport {
-            method: head.method.to_string(),
-            path: head.uri.path().to_owned(),
-            message,
-        };
+        let failed =
+            |message: String| Error::Transport { method: head.method.to_string(), path: head.uri.path().to_owned(), message };
         let first = self.current.load(Ordering::Relaxed);
         let mut last = String::new();
         for server in first..first + self.servers.len() {

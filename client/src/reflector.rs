@@ -107,7 +107,14 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Reflector<T> {
     ) -> Self {
         let picture = Arc::new(RwLock::new(Picture { objects: HashMap::new() }));
         let (synced_sender, synced) = watch::channel(false);
-        let follower = Follower { client, key, options, picture: Arc::clone(&picture), on_change: Box::new(on_change), synced: synced_sender };
+        let follower = Follower {
+            client,
+            key,
+            options,
+            picture: Arc::clone(&picture),
+            on_change: Box::new(on_change),
+            synced: synced_sender,
+        };
         tokio::spawn(async move {
             tokio::select! {
                 () = cancel.cancelled() => {}
@@ -157,12 +164,15 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Reflector<T> {
     }
 }
 
+/// Called after the picture has changed; must not block.
+type OnChange<T> = Box<dyn Fn(&Change<T>) + Send + Sync>;
+
 struct Follower<T> {
     client: Client,
     key: ResourceKey,
     options: ReflectorOptions,
     picture: Arc<RwLock<Picture<T>>>,
-    on_change: Box<dyn Fn(&Change<T>) + Send + Sync>,
+    on_change: OnChange<T>,
     synced: watch::Sender<bool>,
 }
 
@@ -247,7 +257,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Follower<T> {
             }
         }
         for (key, entry) in seen.drain() {
-            let unchanged = self.picture.read().objects.get(&key).is_some_and(|old| old.resource_version == entry.resource_version);
+            let unchanged =
+                self.picture.read().objects.get(&key).is_some_and(|old| old.resource_version == entry.resource_version);
             if !unchanged {
                 self.apply(key, Some(entry));
             }

@@ -79,14 +79,22 @@ fn merge(mut config: Value, access: &Access<'_>) -> Result<Value> {
     config["apiVersion"] = json!("v1");
     config["kind"] = json!("Config");
     for (list, key, value) in [
-        ("clusters", "cluster", json!({
-            "server": access.server,
-            "certificate-authority-data": encode(access.authority),
-        })),
-        ("users", "user", json!({
-            "client-certificate-data": encode(&access.user.certificate),
-            "client-key-data": encode(&access.user.key),
-        })),
+        (
+            "clusters",
+            "cluster",
+            json!({
+                "server": access.server,
+                "certificate-authority-data": encode(access.authority),
+            }),
+        ),
+        (
+            "users",
+            "user",
+            json!({
+                "client-certificate-data": encode(&access.user.certificate),
+                "client-key-data": encode(&access.user.key),
+            }),
+        ),
         ("contexts", "context", json!({ "cluster": access.context, "user": access.context })),
     ] {
         if !config[list].is_array() {

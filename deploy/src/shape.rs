@@ -150,10 +150,7 @@ mod tests {
 
     #[test]
     fn initial_cluster_names_every_server() {
-        assert_eq!(
-            shape(2, 1).initial_cluster(),
-            "server-1=https://10.89.0.11:2380,server-2=https://10.89.0.12:2380"
-        );
+        assert_eq!(shape(2, 1).initial_cluster(), "server-1=https://10.89.0.11:2380,server-2=https://10.89.0.12:2380");
     }
 
     #[test]

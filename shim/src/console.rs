@@ -28,10 +28,7 @@ impl Console {
         let _ = fs::remove_file(SOCKET);
         let listener = UnixListener::bind(SOCKET)?;
         // libcontainer makes a link to it from a folder of its own, so the path must be whole.
-        Ok(Console {
-            listener,
-            path: std::env::current_dir()?.join(SOCKET),
-        })
+        Ok(Console { listener, path: std::env::current_dir()?.join(SOCKET) })
     }
 
     /// What libcontainer is to connect to.
@@ -46,9 +43,7 @@ impl Console {
         stream.set_nonblocking(true)?;
         let mut descriptors = Vec::new();
         frame::receive(&stream, &mut Vec::new(), &mut descriptors)?;
-        descriptors
-            .pop()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no terminal came"))
+        descriptors.pop().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no terminal came"))
     }
 }
 

@@ -52,24 +52,16 @@ impl Containers {
         if self.0.contains_key(&request.id) {
             return Err("the container has been started before".to_owned());
         }
-        let log = open_log(&request)
-            .map_err(|error| format!("cannot open {}: {error}", request.log_path.display()))?;
+        let log = open_log(&request).map_err(|error| format!("cannot open {}: {error}", request.log_path.display()))?;
         let launched = launch::launch(&request)?;
         let started_at = status::nanoseconds(Timestamp::now());
-        let status = ContainerStatus {
-            id: request.id.clone(),
-            pid: launched.pid.as_raw(),
-            started_at,
-            ..ContainerStatus::default()
-        };
+        let status =
+            ContainerStatus { id: request.id.clone(), pid: launched.pid.as_raw(), started_at, ..ContainerStatus::default() };
         note(&request.status_path, &status, false);
         let outputs = launched
             .outputs
             .into_iter()
-            .map(|(stream, source)| Output {
-                source: source.into(),
-                framer: Framer::new(stream),
-            })
+            .map(|(stream, source)| Output { source: source.into(), framer: Framer::new(stream) })
             .collect();
         let container = Container {
             status,
@@ -91,8 +83,7 @@ impl Containers {
         };
         let signal = Signal::try_from(signal).map_err(|_| format!("no signal {signal}"))?;
         if container.status.pid > 0 {
-            kill(Pid::from_raw(container.status.pid), signal)
-                .map_err(|errno| format!("cannot kill: {errno}"))?;
+            kill(Pid::from_raw(container.status.pid), signal).map_err(|errno| format!("cannot kill: {errno}"))?;
         }
         Ok(())
     }
@@ -112,19 +103,12 @@ impl Containers {
 
     /// Bundle of a container that runs.
     pub fn running_bundle(&self, id: &str) -> Option<PathBuf> {
-        self.0
-            .get(id)
-            .filter(|container| container.status.pid > 0)
-            .map(|container| container.bundle.clone())
+        self.0.get(id).filter(|container| container.status.pid > 0).map(|container| container.bundle.clone())
     }
 
     /// Forgets a container that has ended.
     pub fn delete(&mut self, id: &str) -> Result<(), String> {
-        if self
-            .0
-            .get(id)
-            .is_some_and(|container| container.status.pid > 0)
-        {
+        if self.0.get(id).is_some_and(|container| container.status.pid > 0) {
             return Err(format!("container {id} is running"));
         }
         self.0.remove(id);
@@ -134,10 +118,7 @@ impl Containers {
 
     /// The state of all.
     pub fn statuses(&self) -> Vec<ContainerStatus> {
-        self.0
-            .values()
-            .map(|container| container.status.clone())
-            .collect()
+        self.0.values().map(|container| container.status.clone()).collect()
     }
 
     /// Streams to wait on: identifier, number within the container, descriptor.
@@ -165,26 +146,14 @@ impl Containers {
 
     /// Notes the end of a process, if it was a container's first.
     pub fn exited(&mut self, pid: Pid, code: i32, signal: i32) -> Option<ContainerStatus> {
-        let container = self
-            .0
-            .values_mut()
-            .find(|container| container.status.pid == pid.as_raw())?;
+        let container = self.0.values_mut().find(|container| container.status.pid == pid.as_raw())?;
         for output in &mut container.outputs {
             while matches!(output.pump(&mut container.log), Progress::Read) {}
             output.finish(&mut container.log);
         }
         container.outputs.clear();
-        let oom_kills = container
-            .memory_cgroup
-            .as_deref()
-            .map_or(0, status::oom_kills);
-        status::end(
-            &mut container.status,
-            code,
-            signal,
-            oom_kills,
-            Timestamp::now(),
-        );
+        let oom_kills = container.memory_cgroup.as_deref().map_or(0, status::oom_kills);
+        status::end(&mut container.status, code, signal, oom_kills, Timestamp::now());
         note(&container.status_path, &container.status, true);
         Some(container.status.clone())
     }
@@ -204,8 +173,7 @@ impl Output {
             Ok(0) => Progress::Ended,
             Ok(read) => {
                 let mut entries = Vec::with_capacity(read + 64);
-                self.framer
-                    .push(&chunk[..read], Timestamp::now(), &mut entries);
+                self.framer.push(&chunk[..read], Timestamp::now(), &mut entries);
                 append(log, &entries);
                 Progress::Read
             }
@@ -234,10 +202,7 @@ fn open_log(request: &StartContainer) -> io::Result<File> {
     if let Some(folder) = request.log_path.parent() {
         fs::create_dir_all(folder)?;
     }
-    File::options()
-        .append(true)
-        .create(true)
-        .open(&request.log_path)
+    File::options().append(true).create(true).open(&request.log_path)
 }
 
 fn note(path: &std::path::Path, status: &ContainerStatus, durable: bool) {

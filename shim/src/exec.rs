@@ -26,11 +26,7 @@ use crate::{
 const PROCESS: &str = "exec.json";
 
 /// Starts a command; the error is for the user.
-pub fn exec(
-    request: &ExecProcess,
-    bundle: &Path,
-    descriptors: Vec<OwnedFd>,
-) -> Result<(Pid, Option<OwnedFd>), String> {
+pub fn exec(request: &ExecProcess, bundle: &Path, descriptors: Vec<OwnedFd>) -> Result<(Pid, Option<OwnedFd>), String> {
     let mark = report::mark();
     let started = build(request, bundle, descriptors);
     sandbox::reset_oom_score();
@@ -45,33 +41,20 @@ fn build(
 ) -> Result<(Pid, Option<OwnedFd>), Box<dyn Error + Send + Sync>> {
     let config: Value = serde_json::from_slice(&fs::read(bundle.join("config.json"))?)?;
     fs::write(PROCESS, serde_json::to_vec(&process(&config, request))?)?;
-    let builder = ContainerBuilder::new(request.id.clone(), SyscallType::default())
-        .with_executor(ShimExecutor)
-        .with_root_path(STATE)?;
+    let builder =
+        ContainerBuilder::new(request.id.clone(), SyscallType::default()).with_executor(ShimExecutor).with_root_path(STATE)?;
     if request.tty {
         let console = Console::bind()?;
         let builder = builder.with_console_socket(Some(console.path()));
-        let pid = builder
-            .as_tenant()
-            .with_process(Some(PROCESS))
-            .with_detach(true)
-            .build()?;
+        let pid = builder.as_tenant().with_process(Some(PROCESS)).with_detach(true).build()?;
         return Ok((Pid::from_raw(pid.as_raw()), Some(console.terminal()?)));
     }
     let mut descriptors = descriptors.into_iter();
-    let input = if request.stdin {
-        descriptors.next()
-    } else {
-        Some(File::open("/dev/null")?.into())
-    };
-    let (Some(input), Some(output), Some(errors)) = (input, descriptors.next(), descriptors.next())
-    else {
+    let input = if request.stdin { descriptors.next() } else { Some(File::open("/dev/null")?.into()) };
+    let (Some(input), Some(output), Some(errors)) = (input, descriptors.next(), descriptors.next()) else {
         return Err("descriptors are missing".into());
     };
-    let builder = builder
-        .with_stdin(input)
-        .with_stdout(output)
-        .with_stderr(errors);
+    let builder = builder.with_stdin(input).with_stdout(output).with_stderr(errors);
     let pid = builder.as_tenant().with_process(Some(PROCESS)).build()?;
     Ok((Pid::from_raw(pid.as_raw()), None))
 }

@@ -27,21 +27,12 @@ impl Executor for ShimExecutor {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let process = spec.process().as_ref();
         let arguments = process.and_then(|process| process.args().as_ref());
-        let program = arguments
-            .and_then(|arguments| arguments.first())
-            .map(String::as_str)
-            .unwrap_or_default();
+        let program = arguments.and_then(|arguments| arguments.first()).map(String::as_str).unwrap_or_default();
         let environment = process.and_then(|process| process.env().as_ref());
         let path = environment
-            .and_then(|environment| {
-                environment
-                    .iter()
-                    .find_map(|entry| entry.strip_prefix("PATH="))
-            })
+            .and_then(|environment| environment.iter().find_map(|entry| entry.strip_prefix("PATH=")))
             .unwrap_or_default();
-        find(program, path)
-            .map(drop)
-            .map_err(ExecutorValidationError::ArgValidationError)
+        find(program, path).map(drop).map_err(ExecutorValidationError::ArgValidationError)
     }
 }
 
@@ -59,14 +50,11 @@ fn find(program: &str, path: &str) -> Result<PathBuf, String> {
     if program.is_empty() {
         return Err(not_found());
     }
-    path.split(':')
-        .find_map(|folder| runnable(&Path::new(folder).join(program)).ok())
-        .ok_or_else(not_found)
+    path.split(':').find_map(|folder| runnable(&Path::new(folder).join(program)).ok()).ok_or_else(not_found)
 }
 
 fn runnable(path: &Path) -> Result<PathBuf, Errno> {
-    let metadata = std::fs::metadata(path)
-        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+    let metadata = std::fs::metadata(path).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
     if metadata.is_dir() {
         return Err(Errno::EACCES);
     }
@@ -92,22 +80,10 @@ mod tests {
     fn says_why_a_program_cannot_run() {
         let cases = [
             ("sh", "/usr/bin:/bin", None),
-            (
-                "no-such-program",
-                "/usr/bin",
-                Some("exec: \"no-such-program\": executable file not found in $PATH"),
-            ),
-            (
-                "/no/such",
-                "",
-                Some("exec: \"/no/such\": stat /no/such: no such file or directory"),
-            ),
+            ("no-such-program", "/usr/bin", Some("exec: \"no-such-program\": executable file not found in $PATH")),
+            ("/no/such", "", Some("exec: \"/no/such\": stat /no/such: no such file or directory")),
             ("/usr", "", Some("exec: \"/usr\": permission denied")),
-            (
-                "",
-                "/bin",
-                Some("exec: \"\": executable file not found in $PATH"),
-            ),
+            ("", "/bin", Some("exec: \"\": executable file not found in $PATH")),
         ];
         for (program, path, error) in cases {
             assert_eq!(find(program, path).err().as_deref(), error, "{program}");

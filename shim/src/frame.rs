@@ -23,10 +23,7 @@ pub const DESCRIPTORS_MAX: usize = 3;
 pub fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let body = serde_json::to_vec(value)?;
     if body.len() > FRAME_BYTES_MAX {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "frame too long",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "frame too long"));
     }
     let mut bytes = (body.len() as u32).to_le_bytes().to_vec();
     bytes.extend_from_slice(&body);
@@ -55,42 +52,21 @@ pub fn send<T: Serialize>(stream: &UnixStream, value: &T, descriptors: &[RawFd])
     let bytes = encode(value)?;
     let rights = [ControlMessage::ScmRights(descriptors)];
     let control: &[ControlMessage<'_>] = if descriptors.is_empty() { &[] } else { &rights };
-    let sent = sendmsg::<UnixAddr>(
-        stream.as_raw_fd(),
-        &[IoSlice::new(&bytes)],
-        control,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?;
+    let sent = sendmsg::<UnixAddr>(stream.as_raw_fd(), &[IoSlice::new(&bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
     let mut rest = &bytes[sent..];
     while !rest.is_empty() {
-        let sent = sendmsg::<UnixAddr>(
-            stream.as_raw_fd(),
-            &[IoSlice::new(rest)],
-            &[],
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )?;
+        let sent = sendmsg::<UnixAddr>(stream.as_raw_fd(), &[IoSlice::new(rest)], &[], MsgFlags::MSG_NOSIGNAL, None)?;
         rest = &rest[sent..];
     }
     Ok(())
 }
 
 /// Reads what is there into `buffer`, and descriptors into `descriptors`. 0 means the end.
-pub fn receive(
-    stream: &UnixStream,
-    buffer: &mut Vec<u8>,
-    descriptors: &mut Vec<OwnedFd>,
-) -> io::Result<usize> {
+pub fn receive(stream: &UnixStream, buffer: &mut Vec<u8>, descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut chunk = [0_u8; 4096];
     let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
     let mut slices = [IoSliceMut::new(&mut chunk)];
-    let message = recvmsg::<UnixAddr>(
-        stream.as_raw_fd(),
-        &mut slices,
-        Some(&mut control),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
+    let message = recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = part {
             for descriptor in received {
@@ -104,11 +80,7 @@ pub fn receive(
 }
 
 /// Reads one value from a blocking stream, with the descriptors that came along; what follows stays in `buffer`.
-pub fn read<T: DeserializeOwned>(
-    stream: &UnixStream,
-    buffer: &mut Vec<u8>,
-    descriptors: &mut Vec<OwnedFd>,
-) -> io::Result<T> {
+pub fn read<T: DeserializeOwned>(stream: &UnixStream, buffer: &mut Vec<u8>, descriptors: &mut Vec<OwnedFd>) -> io::Result<T> {
     loop {
         if let Some(value) = decode(buffer)? {
             return Ok(value);
@@ -140,19 +112,12 @@ mod tests {
 
     #[test]
     fn a_frame_is_taken_only_when_whole() {
-        let bytes = encode(&Request::Kill {
-            id: "a".into(),
-            signal: 15,
-        })
-        .unwrap();
+        let bytes = encode(&Request::Kill { id: "a".into(), signal: 15 }).unwrap();
         let mut buffer = bytes[..bytes.len() - 1].to_vec();
         assert!(decode::<Request>(&mut buffer).unwrap().is_none());
         buffer.push(bytes[bytes.len() - 1]);
         buffer.push(7);
-        assert!(matches!(
-            decode::<Request>(&mut buffer).unwrap(),
-            Some(Request::Kill { signal: 15, .. })
-        ));
+        assert!(matches!(decode::<Request>(&mut buffer).unwrap(), Some(Request::Kill { signal: 15, .. })));
         assert_eq!(buffer, [7]);
     }
 
@@ -168,10 +133,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         send(&left, &Request::State, &[file.as_raw_fd()]).unwrap();
         let mut descriptors = Vec::new();
-        assert!(matches!(
-            read::<Request>(&right, &mut Vec::new(), &mut descriptors).unwrap(),
-            Request::State
-        ));
+        assert!(matches!(read::<Request>(&right, &mut Vec::new(), &mut descriptors).unwrap(), Request::State));
         let mut received = File::from(descriptors.pop().unwrap());
         received.write_all(b"through").unwrap();
         let mut text = String::new();

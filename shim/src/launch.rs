@@ -55,52 +55,28 @@ pub fn forget(id: &str) {
 fn build(request: &StartContainer) -> Result<Launched, Box<dyn Error + Send + Sync>> {
     fs::create_dir_all(STATE)?;
     forget(&request.id);
-    let builder = ContainerBuilder::new(request.id.clone(), SyscallType::default())
-        .with_executor(ShimExecutor)
-        .with_root_path(STATE)?;
+    let builder =
+        ContainerBuilder::new(request.id.clone(), SyscallType::default()).with_executor(ShimExecutor).with_root_path(STATE)?;
     if request.tty {
         let console = Console::bind()?;
         let builder = builder.with_console_socket(Some(console.path()));
-        let mut container = builder
-            .as_init(&request.bundle)
-            .with_systemd(false)
-            .build()?;
+        let mut container = builder.as_init(&request.bundle).with_systemd(false).build()?;
         let pid = first_process(&container)?;
-        let terminal = console
-            .terminal()
-            .map_err(|error| abandon(pid, error.into()))?;
-        container
-            .start()
-            .map_err(|error| abandon(pid, error.into()))?;
+        let terminal = console.terminal().map_err(|error| abandon(pid, error.into()))?;
+        container.start().map_err(|error| abandon(pid, error.into()))?;
         set_nonblocking(&terminal)?;
-        return Ok(Launched {
-            pid,
-            outputs: vec![("stdout", terminal)],
-            stdin: None,
-        });
+        return Ok(Launched { pid, outputs: vec![("stdout", terminal)], stdin: None });
     }
     let (output, output_writer) = pipe2(OFlag::O_CLOEXEC)?;
     let (errors, errors_writer) = pipe2(OFlag::O_CLOEXEC)?;
     let (input_reader, input) = input(request.stdin)?;
     set_nonblocking(&output)?;
     set_nonblocking(&errors)?;
-    let builder = builder
-        .with_stdin(input_reader)
-        .with_stdout(output_writer)
-        .with_stderr(errors_writer);
-    let mut container = builder
-        .as_init(&request.bundle)
-        .with_systemd(false)
-        .build()?;
+    let builder = builder.with_stdin(input_reader).with_stdout(output_writer).with_stderr(errors_writer);
+    let mut container = builder.as_init(&request.bundle).with_systemd(false).build()?;
     let pid = first_process(&container)?;
-    container
-        .start()
-        .map_err(|error| abandon(pid, error.into()))?;
-    Ok(Launched {
-        pid,
-        outputs: vec![("stdout", output), ("stderr", errors)],
-        stdin: input,
-    })
+    container.start().map_err(|error| abandon(pid, error.into()))?;
+    Ok(Launched { pid, outputs: vec![("stdout", output), ("stderr", errors)], stdin: input })
 }
 
 /// The end that the container reads, and the other one if input is to stay open.

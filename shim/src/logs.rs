@@ -17,10 +17,7 @@ pub struct Framer {
 impl Framer {
     /// For `stdout` or `stderr`.
     pub fn new(stream: &'static str) -> Framer {
-        Framer {
-            stream,
-            pending: Vec::new(),
-        }
+        Framer { stream, pending: Vec::new() }
     }
 
     /// Takes bytes in and appends the entries that are ready to `entries`.
@@ -73,10 +70,8 @@ mod tests {
             framer.push(chunk.as_bytes(), now, &mut entries);
         }
         framer.finish(now, &mut entries);
-        let expected: String = expected
-            .iter()
-            .map(|(tag, text)| format!("1970-01-01T00:00:00.000000000Z stdout {tag} {text}\n"))
-            .collect();
+        let expected: String =
+            expected.iter().map(|(tag, text)| format!("1970-01-01T00:00:00.000000000Z stdout {tag} {text}\n")).collect();
         assert_eq!(String::from_utf8_lossy(&entries), expected);
     }
 
@@ -93,9 +88,6 @@ mod tests {
         let long = "x".repeat(PIECE_BYTES_MAX);
         check(&[&long, "\n"], &[('F', &long)]);
         check(&[&format!("{long}yz\n")], &[('P', &long), ('F', "yz")]);
-        check(
-            &[&long, &long, "y"],
-            &[('P', &long), ('P', &long), ('F', "y")],
-        );
+        check(&[&long, &long, "y"], &[('P', &long), ('P', &long), ('F', "y")]);
     }
 }

@@ -33,13 +33,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let directory = PathBuf::from(
-        std::env::args_os()
-            .nth(1)
-            .context("usage: kontiki-shim SANDBOX_FOLDER")?,
-    );
-    std::env::set_current_dir(&directory)
-        .with_context(|| format!("cannot enter {}", directory.display()))?;
+    let directory = PathBuf::from(std::env::args_os().nth(1).context("usage: kontiki-shim SANDBOX_FOLDER")?);
+    std::env::set_current_dir(&directory).with_context(|| format!("cannot enter {}", directory.display()))?;
     report::install();
     sandbox::enter()?;
     let mut server = server::Server::bind()?;

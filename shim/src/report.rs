@@ -90,11 +90,7 @@ fn append(line: &str) {
 
 /// Where the log ends now; also opens it for the children to come.
 pub fn mark() -> u64 {
-    SINK.with(|sink| {
-        sink.as_ref()
-            .and_then(|file| file.metadata().ok())
-            .map_or(0, |metadata| metadata.len())
-    })
+    SINK.with(|sink| sink.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len()))
 }
 
 /// The first line logged after `mark`: the innermost cause.

@@ -43,14 +43,8 @@ pub fn enter() -> anyhow::Result<()> {
 
 /// File of a kernel parameter; its name may use dots or slashes, never leave /proc/sys.
 fn sysctl_path(name: &str) -> Option<PathBuf> {
-    let relative = if name.contains('/') {
-        name.to_owned()
-    } else {
-        name.replace('.', "/")
-    };
-    let sound = relative
-        .split('/')
-        .all(|part| !part.is_empty() && part != "." && part != "..");
+    let relative = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
+    let sound = relative.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
     sound.then(|| Path::new("/proc/sys").join(relative))
 }
 
@@ -78,10 +72,7 @@ mod tests {
     fn sysctl_names_stay_below_proc_sys() {
         let cases = [
             ("net.ipv4.ip_forward", Some("/proc/sys/net/ipv4/ip_forward")),
-            (
-                "net/ipv4/conf/eth0.1/forwarding",
-                Some("/proc/sys/net/ipv4/conf/eth0.1/forwarding"),
-            ),
+            ("net/ipv4/conf/eth0.1/forwarding", Some("/proc/sys/net/ipv4/conf/eth0.1/forwarding")),
             ("../../etc/passwd", None),
             ("/kernel", None),
             ("", None),

@@ -72,8 +72,7 @@ impl Server {
         let mut children = SigSet::empty();
         children.add(Signal::SIGCHLD);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&children), None)?;
-        let signals =
-            SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let signals = SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         // Of an earlier shim of this sandbox; two cannot run, the kubelet starts one.
         let _ = fs::remove_file(SOCKET);
         let mask = umask(Mode::from_bits_truncate(0o177));
@@ -110,10 +109,8 @@ impl Server {
     /// Waits until something is ready. Outputs come last to first, so that removing one moves no other.
     fn wait(&self) -> anyhow::Result<Vec<(Source, bool)>> {
         let mut sources = vec![Source::Listener, Source::Signals];
-        let mut polled = vec![
-            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut polled =
+            vec![PollFd::new(self.listener.as_fd(), PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         for (number, connection) in &self.connections {
             sources.push(Source::Connection(*number));
             polled.push(PollFd::new(connection.stream.as_fd(), PollFlags::POLLIN));
@@ -128,10 +125,7 @@ impl Server {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno).context("poll failed"),
         }
-        let ready = polled
-            .iter()
-            .map(|entry| entry.revents().unwrap_or(PollFlags::empty()))
-            .collect::<Vec<_>>();
+        let ready = polled.iter().map(|entry| entry.revents().unwrap_or(PollFlags::empty())).collect::<Vec<_>>();
         Ok(sources
             .into_iter()
             .zip(ready)
@@ -145,19 +139,10 @@ impl Server {
             return;
         };
         let trusted = getsockopt(&stream, PeerCredentials).is_ok_and(|peer| peer.uid() == 0);
-        if !trusted
-            || self.connections.len() >= CONNECTIONS_MAX
-            || stream.set_nonblocking(true).is_err()
-        {
+        if !trusted || self.connections.len() >= CONNECTIONS_MAX || stream.set_nonblocking(true).is_err() {
             return;
         }
-        let connection = Connection {
-            stream,
-            buffer: Vec::new(),
-            descriptors: Vec::new(),
-            watching: false,
-            command: None,
-        };
+        let connection = Connection { stream, buffer: Vec::new(), descriptors: Vec::new(), watching: false, command: None };
         self.connections.insert(self.next_connection, connection);
         self.next_connection += 1;
     }
@@ -167,11 +152,7 @@ impl Server {
         let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };
-        let read = frame::receive(
-            &connection.stream,
-            &mut connection.buffer,
-            &mut connection.descriptors,
-        );
+        let read = frame::receive(&connection.stream, &mut connection.buffer, &mut connection.descriptors);
         let ended = match read {
             Ok(0) => true,
             Ok(_) => false,
@@ -194,11 +175,7 @@ impl Server {
         let Some(connection) = self.connections.remove(&number) else {
             return;
         };
-        if let Some(Command {
-            pid,
-            kill_on_close: true,
-        }) = connection.command
-        {
+        if let Some(Command { pid, kill_on_close: true }) = connection.command {
             // The command leads a group of its own; it may have ended already.
             let _ = killpg(pid, Signal::SIGKILL);
         }
@@ -226,11 +203,7 @@ impl Server {
                 Ok(())
             }
         };
-        self.reply(
-            number,
-            &outcome.map_or_else(|message| Reply::Failed { message }, |()| Reply::Done),
-            &[],
-        );
+        self.reply(number, &outcome.map_or_else(|message| Reply::Failed { message }, |()| Reply::Done), &[]);
     }
 
     fn exec(&mut self, number: u64, process: &ExecProcess) {
@@ -244,10 +217,7 @@ impl Server {
         };
         match exec::exec(process, &bundle, descriptors) {
             Ok((pid, terminal)) => {
-                connection.command = Some(Command {
-                    pid,
-                    kill_on_close: process.kill_on_close,
-                });
+                connection.command = Some(Command { pid, kill_on_close: process.kill_on_close });
                 let terminal: Vec<RawFd> = terminal.iter().map(AsRawFd::as_raw_fd).collect();
                 self.reply(number, &Reply::ExecStarted, &terminal);
             }
@@ -284,24 +254,18 @@ impl Server {
     }
 
     fn tell_watchers(&mut self, reply: &Reply) {
-        let watchers: Vec<u64> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.watching)
-            .map(|(number, _)| *number)
-            .collect();
+        let watchers: Vec<u64> =
+            self.connections.iter().filter(|(_, connection)| connection.watching).map(|(number, _)| *number).collect();
         for number in watchers {
             self.reply(number, reply, &[]);
         }
     }
 
     fn command_ended(&mut self, pid: Pid, code: i32) {
-        let waiting = self.connections.iter_mut().find(|(_, connection)| {
-            connection
-                .command
-                .as_ref()
-                .is_some_and(|command| command.pid == pid)
-        });
+        let waiting = self
+            .connections
+            .iter_mut()
+            .find(|(_, connection)| connection.command.as_ref().is_some_and(|command| command.pid == pid));
         let Some((number, connection)) = waiting else {
             return;
         };

@@ -39,10 +39,7 @@ pub fn oom_kills(cgroup: &Path) -> u64 {
 }
 
 fn parse_oom_kills(text: &str) -> u64 {
-    text.lines()
-        .find_map(|line| line.strip_prefix("oom_kill "))
-        .and_then(|count| count.trim().parse().ok())
-        .unwrap_or(0)
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Replaces the status file; with `durable` it is on disk when this returns.
@@ -76,28 +73,16 @@ mod tests {
             ((137, 0, 2), (137, "OOMKilled")),
         ];
         for ((code, signal, kills), (exit_code, reason)) in cases {
-            let mut status = ContainerStatus {
-                pid: 7,
-                ..ContainerStatus::default()
-            };
+            let mut status = ContainerStatus { pid: 7, ..ContainerStatus::default() };
             end(&mut status, code, signal, kills, Timestamp::UNIX_EPOCH);
-            assert_eq!(
-                (status.exit_code, status.reason.as_str(), status.pid),
-                (exit_code, reason, 0)
-            );
+            assert_eq!((status.exit_code, status.reason.as_str(), status.pid), (exit_code, reason, 0));
         }
     }
 
     #[test]
     fn reads_the_count_of_both_cgroup_versions() {
-        assert_eq!(
-            parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
-            3
-        );
-        assert_eq!(
-            parse_oom_kills("low 0\nhigh 0\nmax 9\noom 1\noom_kill 1\noom_group_kill 0\n"),
-            1
-        );
+        assert_eq!(parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), 3);
+        assert_eq!(parse_oom_kills("low 0\nhigh 0\nmax 9\noom 1\noom_kill 1\noom_group_kill 0\n"), 1);
         assert_eq!(parse_oom_kills(""), 0);
     }
 
@@ -105,15 +90,8 @@ mod tests {
     fn a_status_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("status.json");
-        let status = ContainerStatus {
-            id: "c".into(),
-            exit_code: 2,
-            ..ContainerStatus::default()
-        };
+        let status = ContainerStatus { id: "c".into(), exit_code: 2, ..ContainerStatus::default() };
         write(&path, &status, true).unwrap();
-        assert_eq!(
-            serde_json::from_slice::<ContainerStatus>(&fs::read(&path).unwrap()).unwrap(),
-            status
-        );
+        assert_eq!(serde_json::from_slice::<ContainerStatus>(&fs::read(&path).unwrap()).unwrap(), status);
     }
 }

@@ -128,7 +128,9 @@ pub fn decode_delete_options(body: &[u8]) -> Result<Value, Status> {
     if body.is_empty() {
         return Ok(Value::Object(serde_json::Map::new()));
     }
-    let refuse = |error: &str| Status::bad_request(format!("DeleteOptions in version \"v1\" cannot be handled as a DeleteOptions: {error}"));
+    let refuse = |error: &str| {
+        Status::bad_request(format!("DeleteOptions in version \"v1\" cannot be handled as a DeleteOptions: {error}"))
+    };
     let (object, findings) = walk_text(body, type_).map_err(|error| refuse(&error))?;
     match findings.error {
         Some(error) => Err(refuse(&error)),
@@ -162,7 +164,8 @@ fn check_kind(object: &mut Value, expected: Expected<'_>) -> Result<(), Status> 
         return Ok(());
     }
     if crate::registry::find_kind(version, kind).is_none() {
-        let error = format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"");
+        let error =
+            format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"");
         return Err(cannot_be_handled(object, expected, &error));
     }
     if kind == expected.kind {

@@ -1,3 +1,4 @@
+//! Bodies that are decoded, refused or warned of, in the decoder's words.
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::registry;
@@ -44,15 +45,51 @@ fn repeated_map_keys_are_found_too() {
 #[test]
 fn type_errors_read_as_in_go() {
     for (kind, body, tail) in [
-        ("Deployment", r#"{"spec":{"replicas":"3"}}"#, "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        ("Deployment", r#"{"spec":"x"}"#, "json: cannot unmarshal string into Go struct field Deployment.spec of type v1.DeploymentSpec"),
-        ("Deployment", r#"{"spec":{"replicas":1.5}}"#, "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        ("Deployment", r#"{"spec":{"replicas":99999999999}}"#, "json: cannot unmarshal number 99999999999 into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        ("Pod", r#"{"spec":{"containers":{}}}"#, "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container"),
-        ("Pod", r#"{"spec":{"containers":[{"image":5}]}}"#, "json: cannot unmarshal number into Go struct field Container.spec.containers.image of type string"),
-        ("Pod", r#"{"metadata":{"labels":{"a":1}}}"#, "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"),
-        ("Pod", r#"{"metadata":{"labels":[]}}"#, "json: cannot unmarshal array into Go struct field ObjectMeta.metadata.labels of type map[string]string"),
-        ("Pod", r#"{"metadata":{"creationTimestamp":"x"}}"#, r#"parsing time "x" as "2006-01-02T15:04:05Z07:00": cannot parse "x" as "2006""#),
+        (
+            "Deployment",
+            r#"{"spec":{"replicas":"3"}}"#,
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "Deployment",
+            r#"{"spec":"x"}"#,
+            "json: cannot unmarshal string into Go struct field Deployment.spec of type v1.DeploymentSpec",
+        ),
+        (
+            "Deployment",
+            r#"{"spec":{"replicas":1.5}}"#,
+            "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "Deployment",
+            r#"{"spec":{"replicas":99999999999}}"#,
+            "json: cannot unmarshal number 99999999999 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "Pod",
+            r#"{"spec":{"containers":{}}}"#,
+            "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
+        ),
+        (
+            "Pod",
+            r#"{"spec":{"containers":[{"image":5}]}}"#,
+            "json: cannot unmarshal number into Go struct field Container.spec.containers.image of type string",
+        ),
+        (
+            "Pod",
+            r#"{"metadata":{"labels":{"a":1}}}"#,
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+        (
+            "Pod",
+            r#"{"metadata":{"labels":[]}}"#,
+            "json: cannot unmarshal array into Go struct field ObjectMeta.metadata.labels of type map[string]string",
+        ),
+        (
+            "Pod",
+            r#"{"metadata":{"creationTimestamp":"x"}}"#,
+            r#"parsing time "x" as "2006-01-02T15:04:05Z07:00": cannot parse "x" as "2006""#,
+        ),
         ("Secret", r#"{"data":{"a":"%"}}"#, "illegal base64 data at input byte 0"),
         (
             "Pod",
@@ -67,11 +104,26 @@ fn type_errors_read_as_in_go() {
 #[test]
 fn other_kinds_and_no_json_are_refused() {
     for (body, message) in [
-        ("", "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)"),
-        ("x: y", "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: invalid character 'x' looking for beginning of value (783a2079)"),
-        (r#"{"kind":"Foo"}"#, "Foo in version \"v1\" cannot be handled as a Pod: no kind \"Foo\" is registered for version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""),
-        (r#"{"apiVersion":"v2"}"#, "Pod in version \"v2\" cannot be handled as a Pod: no kind \"Pod\" is registered for version \"v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""),
-        (r#"{"kind":"Deployment","apiVersion":"apps/v1"}"#, "Deployment in version \"v1\" cannot be handled as a Pod: converting (v1.Deployment) to (core.Pod): unknown conversion"),
+        (
+            "",
+            "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)",
+        ),
+        (
+            "x: y",
+            "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: invalid character 'x' looking for beginning of value (783a2079)",
+        ),
+        (
+            r#"{"kind":"Foo"}"#,
+            "Foo in version \"v1\" cannot be handled as a Pod: no kind \"Foo\" is registered for version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+        ),
+        (
+            r#"{"apiVersion":"v2"}"#,
+            "Pod in version \"v2\" cannot be handled as a Pod: no kind \"Pod\" is registered for version \"v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+        ),
+        (
+            r#"{"kind":"Deployment","apiVersion":"apps/v1"}"#,
+            "Deployment in version \"v1\" cannot be handled as a Pod: converting (v1.Deployment) to (core.Pod): unknown conversion",
+        ),
     ] {
         assert_eq!(refusal("Pod", body), message);
     }
@@ -79,14 +131,17 @@ fn other_kinds_and_no_json_are_refused() {
 
 #[test]
 fn values_take_the_form_they_are_served_in() {
-    let pod = clean("Pod", &json!({
-        "metadata": {"name": "a", "labels": {}, "annotations": {"x": null}, "creationTimestamp": null, "finalizers": []},
-        "spec": {
-            "nodeSelector": {}, "volumes": [{"name": "v", "emptyDir": {}}],
-            "containers": [{"name": "c", "command": [], "resources": {"limits": {"cpu": 1, "memory": "1Gi"}}}],
-        },
-        "status": {"startTime": "2026-01-02T03:04:05.678+01:00"},
-    }));
+    let pod = clean(
+        "Pod",
+        &json!({
+            "metadata": {"name": "a", "labels": {}, "annotations": {"x": null}, "creationTimestamp": null, "finalizers": []},
+            "spec": {
+                "nodeSelector": {}, "volumes": [{"name": "v", "emptyDir": {}}],
+                "containers": [{"name": "c", "command": [], "resources": {"limits": {"cpu": 1, "memory": "1Gi"}}}],
+            },
+            "status": {"startTime": "2026-01-02T03:04:05.678+01:00"},
+        }),
+    );
     assert_eq!(
         pod,
         json!({

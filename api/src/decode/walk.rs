@@ -259,7 +259,9 @@ fn convert(scalar: Scalar, value: Value) -> Result<Value, Refusal> {
         },
         (Scalar::Int64, Value::Number(number)) if number.is_i64() => Ok(value),
         (Scalar::IntOrString, Value::String(_)) => Ok(value),
-        (Scalar::IntOrString, Value::Number(number)) if number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) => Ok(value),
+        (Scalar::IntOrString, Value::Number(number)) if number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) => {
+            Ok(value)
+        }
         (Scalar::IntOrString, other) => {
             let got = go_number(other, &Shape::Scalar(Scalar::Int32));
             Err(Refusal::Text(format!("json: cannot unmarshal {got} into Go value of type int32")))
@@ -366,9 +368,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let mut items = Vec::new();
         loop {
             let step = format!("[{}]", items.len());
-            let next = self.context.below(&step, |context| {
-                sequence.next_element_seed(Walk { context, shape: item, root: None })
-            })?;
+            let next =
+                self.context.below(&step, |context| sequence.next_element_seed(Walk { context, shape: item, root: None }))?;
             match next {
                 Some(value) => items.push(value.unwrap_or_else(|| zero(item))),
                 None => return Ok(Some(Value::Array(items))),

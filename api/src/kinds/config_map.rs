@@ -27,9 +27,11 @@ impl Strategy for ConfigMapStrategy {
             validate_keys(object, field, &mut errors);
         }
         let both = object["data"].as_object().into_iter().flatten().filter(|(key, _)| object["binaryData"].get(key).is_some());
-        errors.extend(both.map(|(key, _)| {
-            FieldError::invalid(format!("data[{key}]"), &json!(key), "duplicate of key present in binaryData")
-        }));
+        errors.extend(
+            both.map(|(key, _)| {
+                FieldError::invalid(format!("data[{key}]"), &json!(key), "duplicate of key present in binaryData")
+            }),
+        );
         errors
     }
 
@@ -68,9 +70,11 @@ pub(super) fn validate_keys(object: &Value, field: &str, errors: &mut Vec<FieldE
     let mut size = 0;
     for (key, value) in object[field].as_object().into_iter().flatten() {
         size += value.as_str().map_or(0, str::len);
-        errors.extend(names::config_map_key(key).into_iter().map(|reason| {
-            FieldError::invalid(format!("{field}[{key}]"), &json!(key), reason)
-        }));
+        errors.extend(
+            names::config_map_key(key)
+                .into_iter()
+                .map(|reason| FieldError::invalid(format!("{field}[{key}]"), &json!(key), reason)),
+        );
     }
     if size > BYTES_MAX {
         errors.push(FieldError::too_long(field, BYTES_MAX));

@@ -140,13 +140,19 @@ fn validate_strategy(strategy: &Value, errors: &mut Vec<FieldError>) {
         }
         "RollingUpdate" => {
             let rolling = &strategy["rollingUpdate"];
-            let zero = |field: &str| matches!(&rolling[field], Value::Number(number) if number.as_i64() == Some(0)) || rolling[field] == "0%";
+            let zero = |field: &str| {
+                matches!(&rolling[field], Value::Number(number) if number.as_i64() == Some(0)) || rolling[field] == "0%"
+            };
             for field in ["maxUnavailable", "maxSurge"] {
                 validate_count(&rolling[field], &format!("spec.strategy.rollingUpdate.{field}"), errors);
             }
             if zero("maxUnavailable") && zero("maxSurge") {
                 let detail = "may not be 0 when `maxSurge` is 0";
-                errors.push(FieldError::invalid("spec.strategy.rollingUpdate.maxUnavailable", &rolling["maxUnavailable"], detail));
+                errors.push(FieldError::invalid(
+                    "spec.strategy.rollingUpdate.maxUnavailable",
+                    &rolling["maxUnavailable"],
+                    detail,
+                ));
             }
         }
         other => errors.push(FieldError::not_supported("spec.strategy", &json!(other), &["Recreate", "RollingUpdate"])),
@@ -187,7 +193,10 @@ mod tests {
     #[test]
     fn defaults_are_those_of_kubernetes() {
         let object = deployment();
-        assert_eq!(object["spec"]["strategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}));
+        assert_eq!(
+            object["spec"]["strategy"],
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
+        );
         assert_eq!(object["spec"]["template"]["spec"]["restartPolicy"], "Always");
         assert!(object["spec"]["template"]["spec"].get("enableServiceLinks").is_none());
         assert!(DeploymentStrategy.validate(&object).is_empty());

@@ -73,7 +73,8 @@ impl Strategy for EventStrategy {
             let time = [field, "/eventTime", "/metadata/creationTimestamp"].map(|field| text(object, field));
             duration::since(time.into_iter().find(|time| !time.is_empty()).unwrap_or_default(), now)
         };
-        let involved = format!("{}/{}", text(object, "/involvedObject/kind").to_lowercase(), text(object, "/involvedObject/name"));
+        let involved =
+            format!("{}/{}", text(object, "/involvedObject/kind").to_lowercase(), text(object, "/involvedObject/name"));
         let source = [text(object, "/source/component"), text(object, "/source/host")];
         let source = source.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
         vec![

@@ -65,10 +65,12 @@ impl Strategy for RoleStrategy {
                 continue;
             }
             if !some("/apiGroups") {
-                errors.push(FieldError::required(format!("{path}.apiGroups"), "resource rules must supply at least one api group"));
+                errors
+                    .push(FieldError::required(format!("{path}.apiGroups"), "resource rules must supply at least one api group"));
             }
             if !some("/resources") {
-                errors.push(FieldError::required(format!("{path}.resources"), "resource rules must supply at least one resource"));
+                errors
+                    .push(FieldError::required(format!("{path}.resources"), "resource rules must supply at least one resource"));
             }
         }
         errors
@@ -170,4 +172,3 @@ impl Strategy for BindingStrategy {
         vec![name(object), json!(role), age(object, now), subjects("User"), subjects("Group"), subjects("ServiceAccount")]
     }
 }
-

@@ -39,7 +39,11 @@ impl Strategy for SecretStrategy {
         validate_keys(object, "data", &mut errors);
         for (key, value) in object["data"].as_object().into_iter().flatten() {
             if BASE64_STANDARD.decode(value.as_str().unwrap_or_default()).is_err() {
-                errors.push(FieldError::invalid(format!("data[{key}]"), &json!("<secret contents redacted>"), "illegal base64 data"));
+                errors.push(FieldError::invalid(
+                    format!("data[{key}]"),
+                    &json!("<secret contents redacted>"),
+                    "illegal base64 data",
+                ));
             }
         }
         let required: &[&str] = match text(object, "/type") {

@@ -96,7 +96,10 @@ impl Strategy for ServiceStrategy {
         for port in items_mut(new, "/spec/ports") {
             let same = |other: &&Value| other["port"] == port["port"] && other["protocol"] == port["protocol"];
             let before = old_ports.as_array().into_iter().flatten().find(same).and_then(|other| other.get("nodePort")).cloned();
-            if keeps_ports && port.get("nodePort").is_none_or(|number| *number == 0) && let Some(before) = before {
+            if keeps_ports
+                && port.get("nodePort").is_none_or(|number| *number == 0)
+                && let Some(before) = before
+            {
                 port["nodePort"] = before;
             }
         }
@@ -105,7 +108,11 @@ impl Strategy for ServiceStrategy {
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = self.validate(new);
         let (before, after) = (text(old, "/spec/clusterIP"), text(new, "/spec/clusterIP"));
-        if text(old, "/spec/type") != "ExternalName" && text(new, "/spec/type") != "ExternalName" && !before.is_empty() && before != after {
+        if text(old, "/spec/type") != "ExternalName"
+            && text(new, "/spec/type") != "ExternalName"
+            && !before.is_empty()
+            && before != after
+        {
             errors.push(FieldError::invalid("spec.clusterIPs[0]", &json!([after]), "may not change once set"));
         }
         errors

@@ -57,9 +57,11 @@ pub fn workload_selector(object: &Value, errors: &mut Vec<FieldError>) {
     let template = object.pointer("/spec/template/metadata/labels").unwrap_or(&empty);
     labels(Some(template), "spec.template.labels", errors);
     let set = template.as_object().into_iter().flatten();
-    let set: std::collections::BTreeMap<_, _> = set.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect();
+    let set: std::collections::BTreeMap<_, _> =
+        set.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect();
     if !selector.is_null() && !LabelSelector::from_value(selector).matches(&set) {
-        let mut error = FieldError::invalid("spec.template.metadata.labels", template, "`selector` does not match template `labels`");
+        let mut error =
+            FieldError::invalid("spec.template.metadata.labels", template, "`selector` does not match template `labels`");
         error.value = go_map(template);
         errors.push(error);
     }

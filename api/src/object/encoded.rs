@@ -312,10 +312,7 @@ mod tests {
             let body = list_chunks("v1", "PodList", 9, Some("token"), Some(4), pods[..count].iter());
             let list: Value = serde_json::from_slice(&body.collect::<Vec<_>>().concat()).unwrap();
             assert_eq!(list["items"].as_array().unwrap().len(), count);
-            assert_eq!(
-                list["metadata"],
-                json!({"resourceVersion": "9", "continue": "token", "remainingItemCount": 4})
-            );
+            assert_eq!(list["metadata"], json!({"resourceVersion": "9", "continue": "token", "remainingItemCount": 4}));
         }
     }
 }

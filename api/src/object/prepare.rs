@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn creation_decides_identity() {
-        let mut pod = json!({"metadata": {"generateName": "web-", "uid": "mine", "deletionTimestamp": "x", "resourceVersion": "1"}});
+        let mut pod =
+            json!({"metadata": {"generateName": "web-", "uid": "mine", "deletionTimestamp": "x", "resourceVersion": "1"}});
         before_create(&mut pod, "u", [0; 5], "2026-01-02T03:04:05.6Z".parse().unwrap());
         assert_eq!(
             pod["metadata"],

@@ -52,8 +52,7 @@ pub fn validate_object_meta(object: &Value, namespaced: bool, strategy: &dyn Str
 pub fn validate_object_meta_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if meta::is_deleting(old) {
-        let mut extra: Vec<&str> =
-            meta::finalizers(new).filter(|name| !meta::finalizers(old).any(|old| old == *name)).collect();
+        let mut extra: Vec<&str> = meta::finalizers(new).filter(|name| !meta::finalizers(old).any(|old| old == *name)).collect();
         extra.sort_unstable();
         extra.dedup();
         if !extra.is_empty() {

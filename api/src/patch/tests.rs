@@ -1,3 +1,4 @@
+//! Patches of each kind: results and refusals as a v1.36 server has them.
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::registry;
@@ -47,7 +48,11 @@ fn new_items_stand_where_kubernetes_puts_them() {
         ("ab", json!({"containers": named("bc")}), "abc"),
         ("ab", json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}), "ba"),
         ("abc", json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}]}), "bca"),
-        ("ab", json!({"$setElementOrder/containers": [{"name": "a"}, {"name": "x"}, {"name": "b"}], "containers": named("x")}), "axb"),
+        (
+            "ab",
+            json!({"$setElementOrder/containers": [{"name": "a"}, {"name": "x"}, {"name": "b"}], "containers": named("x")}),
+            "axb",
+        ),
         ("", json!({"$setElementOrder/containers": [{"name": "a"}], "containers": named("a")}), "a"),
     ] {
         assert_eq!(names(&containers(named(server), patch.clone())), expected, "{server} {patch}");
@@ -60,10 +65,7 @@ fn directives_delete_and_replace() {
         (json!({"containers": [{"$patch": "delete", "name": "a"}]}), named("b")),
         (json!({"containers": [{"$patch": "replace"}, {"name": "z"}]}), json!([{"name": "z"}])),
         (json!({"containers": [{"name": "a", "$patch": "delete"}, {"name": "c", "image": "old"}]}), named("cb")),
-        (
-            json!({"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a", "$patch": "delete"}]}),
-            named("b"),
-        ),
+        (json!({"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a", "$patch": "delete"}]}), named("b")),
         (json!({"$patch": "replace", "containers": [{"name": "z"}]}), json!([{"name": "z"}])),
     ] {
         assert_eq!(containers(named("ab"), patch.clone()), expected, "{patch}");
@@ -82,7 +84,10 @@ fn lists_without_a_key_are_replaced_and_sets_merge() {
     for (patch, expected) in [
         (json!({"finalizers": ["d/d"]}), json!(["d/d", "a/a", "b/b", "c/c"])),
         (json!({"$deleteFromPrimitiveList/finalizers": ["b/b"]}), json!(["a/a", "c/c"])),
-        (json!({"$setElementOrder/finalizers": ["c/c", "a/a"], "$deleteFromPrimitiveList/finalizers": ["b/b"]}), json!(["c/c", "a/a"])),
+        (
+            json!({"$setElementOrder/finalizers": ["c/c", "a/a"], "$deleteFromPrimitiveList/finalizers": ["b/b"]}),
+            json!(["c/c", "a/a"]),
+        ),
         (json!({"finalizers": null}), Value::Null),
     ] {
         let merged = patched(PatchType::Strategic, &server, &json!({"metadata": patch})).unwrap();
@@ -170,8 +175,11 @@ fn malformed_patches_are_refused() {
     for (patch, code, message) in [
         (json!({"spec": {"containers": [{"image": "x"}]}}), 500, "map: map[image:x] does not contain declared merge key: name"),
         (json!({"spec": {"$patch": "fly"}}), 500, "unknown patch type: fly in map: map[$patch:fly]"),
-        (json!({"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]}}), 500,
-         "The order in patch list:\n[map[name:a]]\n doesn't match $setElementOrder list:\n[map[name:b]]\n"),
+        (
+            json!({"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]}}),
+            500,
+            "The order in patch list:\n[map[name:a]]\n doesn't match $setElementOrder list:\n[map[name:b]]\n",
+        ),
         (json!([]), 400, "json: cannot unmarshal array into Go value of type map[string]interface {}"),
     ] {
         let refused = patched(PatchType::Strategic, &pod(named("a")), &patch).unwrap_err();

@@ -62,15 +62,10 @@ const fn part(name: &'static str, kind: &'static str, verbs: &'static [&'static 
 
 const SCALE: Subresource =
     Subresource { name: "scale", kind: "Scale", group_version: Some(("autoscaling", "v1")), verbs: PART_VERBS };
-const TOKEN: Subresource = Subresource {
-    name: "token",
-    kind: "TokenRequest",
-    group_version: Some(("authentication.k8s.io", "v1")),
-    verbs: CREATE,
-};
+const TOKEN: Subresource =
+    Subresource { name: "token", kind: "TokenRequest", group_version: Some(("authentication.k8s.io", "v1")), verbs: CREATE };
 
-const NAMESPACE_PARTS: &[Subresource] =
-    &[part("finalize", "Namespace", &["update"]), part("status", "Namespace", PART_VERBS)];
+const NAMESPACE_PARTS: &[Subresource] = &[part("finalize", "Namespace", &["update"]), part("status", "Namespace", PART_VERBS)];
 const NODE_PARTS: &[Subresource] = &[part("status", "Node", PART_VERBS)];
 const POD_PARTS: &[Subresource] = &[
     part("binding", "Binding", CREATE),
@@ -150,18 +145,14 @@ pub fn all() -> &'static [Resource] {
 /// The resource that a path names.
 #[must_use]
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
-    all().iter().find(|resource| {
-        resource.key.plural == plural && resource.key.group == group && resource.key.version == version
-    })
+    all().iter().find(|resource| resource.key.plural == plural && resource.key.group == group && resource.key.version == version)
 }
 
 /// The resource whose objects are of this kind.
 #[must_use]
 pub fn find_kind(api_version: &str, kind: &str) -> Option<&'static Resource> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    all().iter().find(|resource| {
-        resource.key.kind == kind && resource.key.group == group && resource.key.version == version
-    })
+    all().iter().find(|resource| resource.key.kind == kind && resource.key.group == group && resource.key.version == version)
 }
 
 /// The resource with this key.
@@ -188,11 +179,7 @@ impl Resource {
     /// `pods` or `deployments.apps`.
     #[must_use]
     pub fn qualified(&self) -> String {
-        if self.key.group.is_empty() {
-            self.key.plural.to_owned()
-        } else {
-            format!("{}.{}", self.key.plural, self.key.group)
-        }
+        if self.key.group.is_empty() { self.key.plural.to_owned() } else { format!("{}.{}", self.key.plural, self.key.group) }
     }
 
     /// Kind of a list of objects.

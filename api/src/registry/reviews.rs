@@ -15,8 +15,7 @@ const AUTHENTICATION: &str = "authentication.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
 
 /// Who am I.
-pub const SELF_SUBJECT_REVIEWS: ResourceKey =
-    review(AUTHENTICATION, "selfsubjectreviews", "SelfSubjectReview", false);
+pub const SELF_SUBJECT_REVIEWS: ResourceKey = review(AUTHENTICATION, "selfsubjectreviews", "SelfSubjectReview", false);
 /// Whose token is this.
 pub const TOKEN_REVIEWS: ResourceKey = review(AUTHENTICATION, "tokenreviews", "TokenReview", false);
 /// May somebody do this in a namespace.
@@ -31,8 +30,7 @@ pub const SELF_SUBJECT_RULES_REVIEWS: ResourceKey =
 /// Which node shall run this pod: the older path of `pods/binding`.
 pub const BINDINGS: ResourceKey = review("", "bindings", "Binding", true);
 /// May somebody do this.
-pub const SUBJECT_ACCESS_REVIEWS: ResourceKey =
-    review(AUTHORIZATION, "subjectaccessreviews", "SubjectAccessReview", false);
+pub const SUBJECT_ACCESS_REVIEWS: ResourceKey = review(AUTHORIZATION, "subjectaccessreviews", "SubjectAccessReview", false);
 
 /// Every constant of this module.
 pub const ALL: &[ResourceKey] = &[

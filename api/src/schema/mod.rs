@@ -231,7 +231,10 @@ mod tests {
         assert_eq!(spec.field("containers").unwrap().merge_key, Some("name"));
         let container = find("io.k8s.api.core.v1.Container").unwrap();
         let ports = container.field("ports").unwrap();
-        assert_eq!((ports.merge_key, ports.list_keys.as_slice()), (Some("containerPort"), ["containerPort", "protocol"].as_slice()));
+        assert_eq!(
+            (ports.merge_key, ports.list_keys.as_slice()),
+            (Some("containerPort"), ["containerPort", "protocol"].as_slice())
+        );
         assert!(spec.field("tolerations").is_some_and(|field| !field.merges()));
     }
 }

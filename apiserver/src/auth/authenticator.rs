@@ -14,7 +14,7 @@ pub enum TokenError {
     /// The token is bad; the text says why, for logs and token reviews.
     Invalid(&'static str),
     /// It could not be found out.
-    Unknown(Status),
+    Unknown(Box<Status>),
 }
 
 /// Service accounts' keys and the rules of their tokens.
@@ -58,7 +58,12 @@ impl Authenticator {
     }
 
     /// The user of a request. `certified` is whom the connection's certificate names.
-    pub async fn authenticate(&self, certified: Option<&UserInfo>, headers: &HeaderMap, now: Timestamp) -> Result<UserInfo, Status> {
+    pub async fn authenticate(
+        &self,
+        certified: Option<&UserInfo>,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<UserInfo, Status> {
         if let Some(user) = certified {
             return Ok(user.clone());
         }
@@ -69,7 +74,7 @@ impl Authenticator {
                 tracing::debug!(reason, "refused a bearer token");
                 Err(Status::unauthorized())
             }
-            Err(TokenError::Unknown(status)) => Err(status),
+            Err(TokenError::Unknown(status)) => Err(*status),
         }
     }
 
@@ -77,7 +82,8 @@ impl Authenticator {
     pub async fn token(&self, token: &str, audiences: &[String], now: Timestamp) -> Result<Arc<Claims>, TokenError> {
         let claims = self.keys.verify(token).ok_or(TokenError::Invalid("invalid bearer token"))?;
         claims.check(&self.issuer, audiences, now).map_err(TokenError::Invalid)?;
-        let stands = bound::check(&claims.bound, self.objects(), now).await.map_err(TokenError::Unknown)?;
+        let stands =
+            bound::check(&claims.bound, self.objects(), now).await.map_err(|status| TokenError::Unknown(Box::new(status)))?;
         if stands { Ok(claims) } else { Err(TokenError::Invalid("service account token has been invalidated")) }
     }
 }

@@ -81,7 +81,8 @@ mod tests {
             }
             params.self_signed(&key).unwrap().der().clone()
         };
-        let admin = user(&issue(&[(DnType::OrganizationName, "system:masters"), (DnType::CommonName, "kubernetes-admin")])).unwrap();
+        let admin =
+            user(&issue(&[(DnType::OrganizationName, "system:masters"), (DnType::CommonName, "kubernetes-admin")])).unwrap();
         assert_eq!(admin.name, "kubernetes-admin");
         assert_eq!(admin.groups, ["system:masters", "system:authenticated"]);
         assert_eq!(user(&issue(&[(DnType::OrganizationName, "system:masters")])), None);

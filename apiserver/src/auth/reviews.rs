@@ -11,7 +11,13 @@ use serde_json::{Value, json};
 use super::{Authenticator, TokenError, UserInfo};
 
 /// Answers a review: the object with its status filled in.
-pub async fn answer(authenticator: &Authenticator, key: &ResourceKey, user: &UserInfo, mut review: Value, now: Timestamp) -> Result<Value, Status> {
+pub async fn answer(
+    authenticator: &Authenticator,
+    key: &ResourceKey,
+    user: &UserInfo,
+    mut review: Value,
+    now: Timestamp,
+) -> Result<Value, Status> {
     let status = match *key {
         SELF_SUBJECT_REVIEWS => json!({"userInfo": user}),
         TOKEN_REVIEWS => token_status(authenticator, &review["spec"], now).await?,
@@ -41,6 +47,6 @@ async fn token_status(authenticator: &Authenticator, spec: &Value, now: Timestam
             json!({"authenticated": true, "user": claims.user(), "audiences": meant})
         }
         Err(TokenError::Invalid(reason)) => json!({"user": {}, "error": reason}),
-        Err(TokenError::Unknown(status)) => return Err(status),
+        Err(TokenError::Unknown(status)) => return Err(*status),
     })
 }

@@ -41,7 +41,13 @@ struct BoundObject {
 }
 
 /// Answers a TokenRequest for a service account: the request with its status filled in.
-pub async fn answer(authenticator: &Authenticator, namespace: &str, name: &str, mut request: Value, now: Timestamp) -> Result<Value, Status> {
+pub async fn answer(
+    authenticator: &Authenticator,
+    namespace: &str,
+    name: &str,
+    mut request: Value,
+    now: Timestamp,
+) -> Result<Value, Status> {
     let spec = Spec::deserialize(&request["spec"]).map_err(|error| Status::bad_request(error.to_string()))?;
     let seconds = spec.expiration_seconds.unwrap_or(EXPIRATION_SECONDS_DEFAULT);
     check_expiration(seconds)?;
@@ -66,7 +72,8 @@ pub async fn answer(authenticator: &Authenticator, namespace: &str, name: &str, 
         sub: user::service_account_name(namespace, name),
         bound,
     };
-    let token = authenticator.keys().sign(&claims).map_err(|error| Status::internal_error(format!("failed to sign token: {error}")))?;
+    let token =
+        authenticator.keys().sign(&claims).map_err(|error| Status::internal_error(format!("failed to sign token: {error}")))?;
     let expires = Timestamp::from_second(claims.exp).map_err(|error| Status::internal_error(error.to_string()))?;
     request["kind"] = json!("TokenRequest");
     request["apiVersion"] = json!("authentication.k8s.io/v1");

@@ -81,7 +81,9 @@ pub fn service_account_name(namespace: &str, name: &str) -> String {
 /// Namespace and name of a service account, if a user name is one's.
 #[must_use]
 pub fn split_service_account_name(user: &str) -> Option<(&str, &str)> {
-    user.strip_prefix("system:serviceaccount:")?.split_once(':').filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
+    user.strip_prefix("system:serviceaccount:")?
+        .split_once(':')
+        .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
 }
 
 #[cfg(test)]

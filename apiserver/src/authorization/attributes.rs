@@ -50,7 +50,11 @@ impl Attributes {
         let mut why = format!("User {:?} cannot {}", user.name, self.verb);
         if self.is_resource() {
             why = format!("{why} resource {:?} in API group {:?}", self.resource_path(), self.group);
-            why += &if self.namespace.is_empty() { " at the cluster scope".to_owned() } else { format!(" in the namespace {:?}", self.namespace) };
+            why += &if self.namespace.is_empty() {
+                " at the cluster scope".to_owned()
+            } else {
+                format!(" in the namespace {:?}", self.namespace)
+            };
         } else {
             why = format!("{why} path {:?}", self.path);
         }
@@ -101,7 +105,13 @@ mod tests {
                 r#"pods "x" is forbidden: User "u" cannot get resource "pods/log" in API group "" in the namespace "a""#,
             ),
             (
-                Attributes { verb: text("create"), group: text("apps"), resource: text("deployments"), namespace: text("a"), ..Attributes::default() },
+                Attributes {
+                    verb: text("create"),
+                    group: text("apps"),
+                    resource: text("deployments"),
+                    namespace: text("a"),
+                    ..Attributes::default()
+                },
                 r#"deployments.apps is forbidden: User "u" cannot create resource "deployments" in API group "apps" in the namespace "a""#,
             ),
             (Attributes::of_path("get", "/metrics"), r#"forbidden: User "u" cannot get path "/metrics""#),

@@ -119,7 +119,10 @@ mod tests {
         };
         role("pods", json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]));
         role("all", json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]));
-        role("binder", json!([{"verbs": ["bind"], "apiGroups": [GROUP], "resources": ["clusterroles"], "resourceNames": ["all"]}]));
+        role(
+            "binder",
+            json!([{"verbs": ["bind"], "apiGroups": [GROUP], "resources": ["clusterroles"], "resourceNames": ["all"]}]),
+        );
         role("escalator", json!([{"verbs": ["escalate"], "apiGroups": [GROUP], "resources": ["roles"]}]));
         for (user, role) in [("reader", "pods"), ("binder", "binder"), ("escalator", "escalator")] {
             let binding = json!({"roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [{"kind": "User", "name": user}]});
@@ -169,7 +172,9 @@ mod tests {
                 "reader",
                 resources::CLUSTER_ROLES,
                 json!({"metadata": {"name": "x"}, "aggregationRule": {"clusterRoleSelectors": []}}),
-                Some(format!("clusterroles.{GROUP} \"x\" is forbidden: must have cluster-admin privileges to use the aggregationRule")),
+                Some(format!(
+                    "clusterroles.{GROUP} \"x\" is forbidden: must have cluster-admin privileges to use the aggregationRule"
+                )),
             ),
         ];
         for (user, key, object, message) in cases {

@@ -226,8 +226,7 @@ impl Index {
     /// ClusterRoles whose rules belong to an aggregating one, in the order of their names.
     fn aggregated(&self, role: &Role) -> Vec<&Role> {
         let Some(aggregation) = &role.aggregation_rule else { return Vec::new() };
-        let selectors: Vec<LabelSelector> =
-            aggregation.cluster_role_selectors.iter().map(LabelSelector::from_value).collect();
+        let selectors: Vec<LabelSelector> = aggregation.cluster_role_selectors.iter().map(LabelSelector::from_value).collect();
         let mut found: Vec<(&ObjectName, &Role)> = self
             .roles
             .iter()

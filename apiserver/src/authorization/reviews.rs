@@ -162,7 +162,9 @@ mod tests {
 
     fn ask(key: &ResourceKey, namespace: &str, spec: &Value) -> Result<Value, String> {
         let alice = UserInfo::authenticated("alice", [""; 0]);
-        answer(&index(), key, namespace, &alice, json!({"spec": spec})).map(|answer| answer["status"].clone()).map_err(|status| status.message)
+        answer(&index(), key, namespace, &alice, json!({"spec": spec}))
+            .map(|answer| answer["status"].clone())
+            .map_err(|status| status.message)
     }
 
     #[test]

@@ -116,9 +116,11 @@ impl PolicyRule {
             }
         }
         for path in &self.non_resource_urls {
-            atoms.extend(
-                self.verbs.iter().map(|verb| Self { verbs: one(verb), non_resource_urls: one(path), ..Self::default() }),
-            );
+            atoms.extend(self.verbs.iter().map(|verb| Self {
+                verbs: one(verb),
+                non_resource_urls: one(path),
+                ..Self::default()
+            }));
         }
         atoms
     }

@@ -61,7 +61,8 @@ fn objects() -> Vec<(ResourceKey, Value)> {
             "annotations": { "rbac.authorization.kubernetes.io/autoupdate": "true" },
         });
         let version = "rbac.authorization.k8s.io/v1";
-        objects.push((CLUSTER_ROLES, json!({ "apiVersion": version, "kind": "ClusterRole", "metadata": metadata, "rules": rules })));
+        objects
+            .push((CLUSTER_ROLES, json!({ "apiVersion": version, "kind": "ClusterRole", "metadata": metadata, "rules": rules })));
         if groups.is_empty() {
             continue;
         }
@@ -92,7 +93,19 @@ fn roles() -> Vec<(&'static str, Value, &'static [&'static str])> {
         ),
         (
             "system:discovery",
-            paths(&["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/"]),
+            paths(&[
+                "/api",
+                "/api/*",
+                "/apis",
+                "/apis/*",
+                "/healthz",
+                "/livez",
+                "/openapi",
+                "/openapi/*",
+                "/readyz",
+                "/version",
+                "/version/",
+            ]),
             &["system:authenticated"],
         ),
         (

@@ -56,12 +56,19 @@ fn options(call: &Call) -> Result<Options, Status> {
         Some("Foreground") => Propagation::Foreground,
         Some("Orphan") => Propagation::Orphan,
         Some(other) => {
-            let message = format!("DeleteOptions.propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"");
+            let message = format!(
+                "DeleteOptions.propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
+            );
             return Err(Status::bad_request(message));
         }
     };
     let precondition = |field: &str| sent.pointer(&format!("/preconditions/{field}")).and_then(Value::as_str).map(str::to_owned);
-    Ok(Options { grace_period_seconds: grace, uid: precondition("uid"), resource_version: precondition("resourceVersion"), propagation })
+    Ok(Options {
+        grace_period_seconds: grace,
+        uid: precondition("uid"),
+        resource_version: precondition("resourceVersion"),
+        propagation,
+    })
 }
 
 /// delete.
@@ -77,7 +84,9 @@ pub async fn one(server: &ApiServer, call: &Call, resource: &'static Resource) -
             let status = serde_json::to_value(&status).map_err(|error| Status::internal_error(error.to_string()))?;
             encode::value_in(StatusCode::OK, &status, &accepted)
         }
-        Deleted::Begun(encoded) => encode::object(StatusCode::OK, resource, &encoded, &accepted, encode::include_object(&call.info)?),
+        Deleted::Begun(encoded) => {
+            encode::object(StatusCode::OK, resource, &encoded, &accepted, encode::include_object(&call.info)?)
+        }
     }
 }
 
@@ -139,7 +148,10 @@ fn next(resource: &Resource, old: Value, options: &Options, now: Timestamp) -> R
 }
 
 fn check_preconditions(resource: &Resource, object: &Value, options: &Options) -> Result<(), Status> {
-    let checks = [("UID", &options.uid, meta::uid(object)), ("ResourceVersion", &options.resource_version, meta::resource_version(object))];
+    let checks = [
+        ("UID", &options.uid, meta::uid(object)),
+        ("ResourceVersion", &options.resource_version, meta::resource_version(object)),
+    ];
     for (what, wanted, found) in checks {
         if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
             let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");

@@ -79,7 +79,9 @@ pub fn list(resource: &Resource, page: &Page, accepted: &Accepted, include: Incl
     let metadata = list_metadata(&json!(page.revision.to_string()), token, page.remaining);
     let values: Vec<Value> = page.objects.iter().map(|object| object.encoded.value()).collect();
     let shown = match &accepted.form {
-        Form::Object => json!({ "kind": resource.list_kind(), "apiVersion": resource.key.api_version(), "metadata": metadata, "items": values }),
+        Form::Object => {
+            json!({ "kind": resource.list_kind(), "apiVersion": resource.key.api_version(), "metadata": metadata, "items": values })
+        }
         Form::Partial(version) => {
             let version = meta_version(version);
             let items: Vec<_> = values.iter().map(|value| table::partial_object_metadata(value, &version)).collect();

@@ -35,8 +35,7 @@ pub fn answer(server: &ApiServer, call: &Call) -> Result<Response<Body>, Status>
     }
 }
 
-const PATHS: [&str; 9] =
-    ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+const PATHS: [&str; 9] = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
 
 fn found(document: Option<Value>) -> Result<Response<Body>, Status> {
     document.map(|document| response::json(StatusCode::OK, &document)).ok_or_else(Status::no_such_path)
@@ -47,7 +46,9 @@ fn discover(call: &Call, core: bool, legacy: impl Fn() -> Option<Value>) -> Resp
     let accept = call.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     for entry in accept.split(',') {
         let form = discovery::AGGREGATED_VERSIONS.iter().find(|version| {
-            entry.contains("as=APIGroupDiscoveryList") && entry.contains("application/json") && entry.split(';').any(|part| part.trim() == format!("v={version}"))
+            entry.contains("as=APIGroupDiscoveryList")
+                && entry.contains("application/json")
+                && entry.split(';').any(|part| part.trim() == format!("v={version}"))
         });
         if let Some(version) = form {
             let body = discovery::aggregated(core, version).to_string();

@@ -77,7 +77,8 @@ pub fn options(resource: &Resource, info: &RequestInfo) -> Result<ListOptions, S
         (_, _) => VersionMatch::NotOlderThan(version),
     };
     let limit = info.parameter("limit");
-    let limit = if limit.is_empty() { 0 } else { limit.parse().map_err(|_| Status::bad_request(format!("invalid limit {limit:?}")))? };
+    let limit =
+        if limit.is_empty() { 0 } else { limit.parse().map_err(|_| Status::bad_request(format!("invalid limit {limit:?}")))? };
     Ok(ListOptions {
         namespace: info.namespace.clone(),
         labels,

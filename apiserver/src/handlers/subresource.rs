@@ -53,7 +53,11 @@ pub async fn scale(server: &ApiServer, call: &Call, resource: &'static Resource)
     let part = resource.subresource("scale").ok_or_else(Status::no_such_path)?;
     let expected = Expected::of_subresource(resource, part).ok_or_else(|| Status::internal_error("Scale has no schema"))?;
     let validation = write::field_validation(call)?;
-    let sent = if call.info.verb == "update" { Some(decode::decode(&write::json_body(call)?, expected, validation)?.object) } else { None };
+    let sent = if call.info.verb == "update" {
+        Some(decode::decode(&write::json_body(call)?, expected, validation)?.object)
+    } else {
+        None
+    };
     let patch_type = if sent.is_none() { Some(write::patch_type(call)?) } else { None };
     let written = server
         .storage
@@ -70,7 +74,11 @@ pub async fn scale(server: &ApiServer, call: &Call, resource: &'static Resource)
             }
             let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
             if replicas < 0 {
-                let error = kontiki_api::field::FieldError::invalid("spec.replicas", &json!(replicas), "must be greater than or equal to 0");
+                let error = kontiki_api::field::FieldError::invalid(
+                    "spec.replicas",
+                    &json!(replicas),
+                    "must be greater than or equal to 0",
+                );
                 return Err(Status::invalid("autoscaling", "Scale", name, &[error]));
             }
             if object.pointer("/spec/replicas").and_then(Value::as_i64) != Some(replicas) {
@@ -92,7 +100,8 @@ pub async fn scale(server: &ApiServer, call: &Call, resource: &'static Resource)
 /// create of `binding`: the scheduler's word on which node a pod runs.
 pub async fn bind(server: &ApiServer, call: &Call, name: &str) -> Result<Response<Body>, Status> {
     let pods = kontiki_api::registry::of(&PODS).ok_or_else(Status::no_such_path)?;
-    let binding: Value = serde_json::from_slice(&write::json_body(call)?).map_err(|error| Status::bad_request(error.to_string()))?;
+    let binding: Value =
+        serde_json::from_slice(&write::json_body(call)?).map_err(|error| Status::bad_request(error.to_string()))?;
     let name = if name.is_empty() { meta::name(&binding) } else { name };
     let node = text(&binding, "/target/name").to_owned();
     if node.is_empty() {
@@ -115,7 +124,10 @@ pub async fn bind(server: &ApiServer, call: &Call, name: &str) -> Result<Respons
 fn bound(mut pod: Value, node: &str, uid: &str, now: Timestamp) -> Result<Value, Status> {
     let conflict = |why: &str| Status::conflict("", "pods/binding", meta::name(&pod), why);
     if !uid.is_empty() && uid != meta::uid(&pod) {
-        return Err(conflict(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(&pod))));
+        return Err(conflict(&format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta::uid(&pod)
+        )));
     }
     if meta::is_deleting(&pod) {
         return Err(conflict(&format!("pod {} is being deleted, cannot be assigned to a host", meta::name(&pod))));
@@ -125,7 +137,8 @@ fn bound(mut pod: Value, node: &str, uid: &str, now: Timestamp) -> Result<Value,
         return Err(conflict(&format!("pod {} is already assigned to node {current:?}", meta::name(&pod))));
     }
     pod["spec"]["nodeName"] = json!(node);
-    let condition = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": meta::time(now) });
+    let condition =
+        json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": meta::time(now) });
     let mut conditions = pod.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
     conditions.retain(|condition| condition["type"] != "PodScheduled");
     conditions.push(condition);
@@ -153,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_scale_tells_replicas_and_selector() {
-        let scale = scale_of(&json!({"metadata": {"name": "a"}, "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "x"}}}}));
+        let scale =
+            scale_of(&json!({"metadata": {"name": "a"}, "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "x"}}}}));
         assert_eq!(scale["spec"]["replicas"], 3);
         assert_eq!(scale["status"]["selector"], "app=x");
     }

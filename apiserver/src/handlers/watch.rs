@@ -263,7 +263,8 @@ impl Watch {
         if initial_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
-        let object = json!({ "kind": self.resource.key.kind, "apiVersion": self.resource.key.api_version(), "metadata": metadata });
+        let object =
+            json!({ "kind": self.resource.key.kind, "apiVersion": self.resource.key.api_version(), "metadata": metadata });
         self.send("BOOKMARK", Bytes::from(object.to_string())).await
     }
 

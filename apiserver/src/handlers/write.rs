@@ -253,7 +253,9 @@ async fn change_with(
         }
     };
     let shown = match dry {
-        Some(object) => Encoded::from_value(&object, written.resource_version()).map_err(|error| Status::internal_error(error.to_string()))?,
+        Some(object) => {
+            Encoded::from_value(&object, written.resource_version()).map_err(|error| Status::internal_error(error.to_string()))?
+        }
         None => written,
     };
     let mut answer = encode::object(StatusCode::OK, resource, &shown, &accepted, encode::include_object(&call.info)?)?;
@@ -278,7 +280,8 @@ fn next(
         return Err(Status::modified(key.group, key.plural, name));
     }
     if !meta::uid(&new).is_empty() && meta::uid(&new) != meta::uid(old) {
-        let why = format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", meta::uid(&new), meta::uid(old));
+        let why =
+            format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", meta::uid(&new), meta::uid(old));
         return Err(Status::conflict(key.group, key.plural, name, &why));
     }
     object::before_update(&mut new, old);

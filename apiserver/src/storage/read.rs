@@ -134,7 +134,8 @@ impl Storage {
         let newest = revision.max(snapshot.values().map(|object| object.revision).max().unwrap_or(0));
         let end = range_end_text(&prefix);
         let mut page = Page { revision: newest, ..Page::default() };
-        let candidates = snapshot.range::<_, str>((Bound::Included(prefix.as_str()), Bound::Excluded(end.as_str()))).map(|(_, object)| object);
+        let candidates =
+            snapshot.range::<_, str>((Bound::Included(prefix.as_str()), Bound::Excluded(end.as_str()))).map(|(_, object)| object);
         for object in candidates.filter(|object| object.selected(resource, &options.labels, &options.fields)) {
             if options.limit > 0 && page.objects.len() == options.limit {
                 page.remaining = Some(page.remaining.unwrap_or(0) + 1);

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_api::{object::{Encoded, stored_bytes}, registry::Resource, status::Status};
+use kontiki_api::{
+    object::{Encoded, stored_bytes},
+    registry::Resource,
+    status::Status,
+};
 use kontiki_proto::{etcdserverpb as pb, mvccpb};
 use serde_json::Value;
 

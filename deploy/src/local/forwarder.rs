@@ -54,16 +54,13 @@ impl Forwarder {
 /// Starts forwarding. Fails if the API's port on 127.0.0.1 is taken.
 pub async fn start(paths: &Paths, shape: &Shape, cancel: CancellationToken) -> Result<Forwarder> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, shape.port));
-    let api = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listen on {address}: choose another port with --port"))?;
+    let api =
+        TcpListener::bind(address).await.with_context(|| format!("listen on {address}: choose another port with --port"))?;
     let (sender, receiver) = mpsc::channel(PENDING_MAX);
     let listeners = tokio::spawn(accept(api, sender, cancel.clone()));
     let (path, shape, paths) = (paths.link(), shape.clone(), paths.clone());
     let link = tokio::task::spawn_blocking(move || {
-        let result = link::inside(&path, async move |_| {
-            connect_all(&paths, &shape, receiver, cancel).await
-        });
+        let result = link::inside(&path, async move |_| connect_all(&paths, &shape, receiver, cancel).await);
         if let Err(error) = result {
             tracing::error!("forwarder: {error:#}");
         }

@@ -79,15 +79,15 @@ pub fn remove(path: &Path) -> Result<()> {
         umount2(path, MntFlags::MNT_DETACH).with_context(|| format!("unmount {}", path.display()))?;
     }
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("remove {}", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
         _ => Ok(()),
     }
 }
 
 fn is_pinned(path: &Path) -> bool {
-    fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| {
-        mounts.lines().any(|line| line.split(' ').nth(1) == path.to_str())
-    })
+    fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| mounts.lines().any(|line| line.split(' ').nth(1) == path.to_str()))
 }
 
 /// Makes a network namespace and binds it to `path`, as `ip netns add` does.

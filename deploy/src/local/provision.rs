@@ -14,8 +14,8 @@ use crate::{
     files::{PUBLIC, SECRET, write_atomically},
     pki::{Authority, Leaf, Pair, service_account_key},
     shape::{
-        API_PORT, CLUSTER_DOMAIN, KUBERNETES_SERVICE, LINK_ADDRESS, Node, Role, SERVICE_CIDR,
-        STORE_CLIENT_PORT, STORE_PEER_PORT, Shape,
+        API_PORT, CLUSTER_DOMAIN, KUBERNETES_SERVICE, LINK_ADDRESS, Node, Role, SERVICE_CIDR, STORE_CLIENT_PORT, STORE_PEER_PORT,
+        Shape,
     },
 };
 
@@ -34,7 +34,10 @@ pub fn provision(paths: &Paths, shape: &Shape) -> Result<(Pair, String)> {
         if before != *shape {
             bail!(
                 "cluster {0} exists with {1} servers, {2} agents and port {3}: `kontiki down --name {0}` removes it, or choose another --name",
-                shape.name, before.servers, before.agents, before.port
+                shape.name,
+                before.servers,
+                before.agents,
+                before.port
             );
         }
     }

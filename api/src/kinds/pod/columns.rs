@@ -42,7 +42,11 @@ pub fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
 
 /// The pod's phase, or what a container is waiting for or ended with.
 fn status(pod: &Value) -> String {
-    let mut reason = [text(pod, "/status/reason"), text(pod, "/status/phase")].into_iter().find(|text| !text.is_empty()).unwrap_or_default().to_owned();
+    let mut reason = [text(pod, "/status/reason"), text(pod, "/status/phase")]
+        .into_iter()
+        .find(|text| !text.is_empty())
+        .unwrap_or_default()
+        .to_owned();
     let conditions = || items(pod, "/status/conditions");
     if conditions().any(|condition| condition["type"] == "PodScheduled" && condition["reason"] == "SchedulingGated") {
         reason = "SchedulingGated".into();
@@ -88,7 +92,9 @@ fn initializing(pod: &Value) -> Option<String> {
     let total = items(pod, "/spec/initContainers").count();
     for (index, status) in items(pod, "/status/initContainerStatuses").enumerate() {
         let terminated = status.pointer("/state/terminated");
-        if terminated.is_some_and(|state| state["exitCode"] == 0) || status["started"] == true && status.pointer("/state/running").is_some() {
+        if terminated.is_some_and(|state| state["exitCode"] == 0)
+            || status["started"] == true && status.pointer("/state/running").is_some()
+        {
             continue;
         }
         let waiting = text(status, "/state/waiting/reason");
@@ -117,12 +123,16 @@ mod tests {
 
     #[test]
     fn the_status_column_says_what_the_pod_waits_for() {
-        let waiting = |reason: &str| json!({"containerStatuses": [{"state": {"waiting": {"reason": reason}}}], "phase": "Pending"});
+        let waiting =
+            |reason: &str| json!({"containerStatuses": [{"state": {"waiting": {"reason": reason}}}], "phase": "Pending"});
         for (pod, expected) in [
             (json!({"status": {"phase": "Pending"}}), "Pending"),
             (json!({"status": waiting("ImagePullBackOff")}), "ImagePullBackOff"),
             (json!({"status": waiting("CrashLoopBackOff"), "metadata": {"deletionTimestamp": "x"}}), "Terminating"),
-            (json!({"status": {"phase": "Succeeded", "containerStatuses": [{"state": {"terminated": {"reason": "Completed", "exitCode": 0}}}]}}), "Completed"),
+            (
+                json!({"status": {"phase": "Succeeded", "containerStatuses": [{"state": {"terminated": {"reason": "Completed", "exitCode": 0}}}]}}),
+                "Completed",
+            ),
             (
                 json!({"spec": {"initContainers": [{}, {}]}, "status": {"phase": "Pending", "initContainerStatuses": [
                     {"state": {"terminated": {"exitCode": 0}}}, {"state": {"running": {}}}]}}),

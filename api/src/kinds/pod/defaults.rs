@@ -142,12 +142,17 @@ mod tests {
         assert_eq!(container["ports"][0]["protocol"], "TCP");
         assert_eq!(container["livenessProbe"]["periodSeconds"], 10);
         assert_eq!(container["livenessProbe"]["httpGet"]["scheme"], "HTTP");
-        assert_eq!(spec["volumes"], json!([{"name": "v", "emptyDir": {}}, {"name": "c", "configMap": {"name": "x", "defaultMode": 420}}]));
+        assert_eq!(
+            spec["volumes"],
+            json!([{"name": "v", "emptyDir": {}}, {"name": "c", "configMap": {"name": "x", "defaultMode": 420}}])
+        );
     }
 
     #[test]
     fn the_pull_policy_follows_the_tag() {
-        for (image, latest) in [("nginx", true), ("nginx:latest", true), ("nginx:1.21", false), ("a:5000/nginx", true), ("a/b@sha256:0", false)] {
+        for (image, latest) in
+            [("nginx", true), ("nginx:latest", true), ("nginx:1.21", false), ("a:5000/nginx", true), ("a/b@sha256:0", false)]
+        {
             assert_eq!(is_latest(image), latest, "{image}");
         }
     }

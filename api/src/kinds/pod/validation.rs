@@ -82,7 +82,9 @@ fn validate_container(container: &Value, path: &str, volumes: &BTreeSet<String>,
     if name.is_empty() {
         errors.push(FieldError::required(format!("{path}.name"), ""));
     } else {
-        errors.extend(names::dns_label(name).into_iter().map(|reason| FieldError::invalid(format!("{path}.name"), &json!(name), reason)));
+        errors.extend(
+            names::dns_label(name).into_iter().map(|reason| FieldError::invalid(format!("{path}.name"), &json!(name), reason)),
+        );
     }
     let image = text(container, "/image");
     if image.is_empty() {
@@ -136,7 +138,11 @@ fn validate_environment(container: &Value, path: &str, errors: &mut Vec<FieldErr
             errors.push(FieldError::invalid(format!("{field}.name"), &json!(name), detail));
         }
         if variable.get("valueFrom").is_some() && !text(variable, "/value").is_empty() {
-            errors.push(FieldError::invalid(format!("{field}.valueFrom"), &json!(""), "may not be specified when `value` is not empty"));
+            errors.push(FieldError::invalid(
+                format!("{field}.valueFrom"),
+                &json!(""),
+                "may not be specified when `value` is not empty",
+            ));
         }
     }
 }
@@ -149,7 +155,10 @@ fn validate_mounts(container: &Value, path: &str, volumes: &BTreeSet<String>, er
         if name.is_empty() {
             errors.push(FieldError::required(format!("{path}.name"), ""));
         } else if !volumes.contains(name) {
-            let error = FieldError { type_: crate::field::ErrorType::NotFound, ..FieldError::duplicate(format!("{path}.name"), &json!(name)) };
+            let error = FieldError {
+                type_: crate::field::ErrorType::NotFound,
+                ..FieldError::duplicate(format!("{path}.name"), &json!(name))
+            };
             errors.push(error);
         }
         if target.is_empty() {
@@ -172,7 +181,11 @@ fn validate_resources(container: &Value, path: &str, errors: &mut Vec<FieldError
                 let path = path.replace(&format!("requests[{name}]"), "requests");
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 let limit = container.pointer(&format!("/resources/limits/{name}")).and_then(Value::as_str).unwrap_or_default();
-                errors.push(FieldError::invalid(path, &json!(text), format!("must be less than or equal to {name} limit of {limit}")));
+                errors.push(FieldError::invalid(
+                    path,
+                    &json!(text),
+                    format!("must be less than or equal to {name} limit of {limit}"),
+                ));
             }
         }
     }
@@ -251,9 +264,15 @@ mod tests {
         assert!(validate_spec(&good, "spec").is_empty());
         for (spec, error) in [
             (json!({}), "spec.containers: Required value"),
-            (json!({"containers": [{"name": "A_", "image": "b"}]}), "spec.containers[0].name: Invalid value: \"A_\": a lowercase RFC 1123 label"),
+            (
+                json!({"containers": [{"name": "A_", "image": "b"}]}),
+                "spec.containers[0].name: Invalid value: \"A_\": a lowercase RFC 1123 label",
+            ),
             (json!({"containers": [{"name": "a"}]}), "spec.containers[0].image: Required value"),
-            (json!({"containers": [{"name": "a", "image": "b"}, {"name": "a", "image": "b"}]}), "spec.containers[1].name: Duplicate value: \"a\""),
+            (
+                json!({"containers": [{"name": "a", "image": "b"}, {"name": "a", "image": "b"}]}),
+                "spec.containers[1].name: Duplicate value: \"a\"",
+            ),
             (
                 json!({"containers": [{"name": "a", "image": "b", "volumeMounts": [{"name": "v", "mountPath": "/x"}]}]}),
                 "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",

@@ -10,7 +10,11 @@ use super::{
 };
 
 /// Merges the lists whose order `$setElementOrder/NAME` gives, and takes both out of the patch.
-pub(super) fn merge_ordered_lists(original: &mut Map<String, Value>, patch: &mut Map<String, Value>, schema: Schema) -> Merged<()> {
+pub(super) fn merge_ordered_lists(
+    original: &mut Map<String, Value>,
+    patch: &mut Map<String, Value>,
+    schema: Schema,
+) -> Merged<()> {
     let directives: Vec<String> = patch.keys().filter(|key| key.starts_with(SET_ELEMENT_ORDER)).cloned().collect();
     for directive in directives {
         let malformed = || Refusal::Malformed("invalid patch format of setElementOrder list");
@@ -209,9 +213,8 @@ fn distinct(items: Vec<Value>) -> Vec<Value> {
 }
 
 fn members(item: &Value) -> Merged<&Map<String, Value>> {
-    item.as_object().ok_or_else(|| {
-        Refusal::Other(format!("expected a map[string]interface {{}}, but received a {}", go_kind(item)))
-    })
+    item.as_object()
+        .ok_or_else(|| Refusal::Other(format!("expected a map[string]interface {{}}, but received a {}", go_kind(item))))
 }
 
 fn key_of<'a>(members: &'a Map<String, Value>, key: &str) -> Merged<&'a Value> {
@@ -236,4 +239,3 @@ fn go_kind(value: &Value) -> &'static str {
         Value::Object(_) => "map[string]interface {}",
     }
 }
-

@@ -1,3 +1,4 @@
+//! Users by certificate, by token and by nothing.
 #![allow(clippy::unwrap_used)]
 use std::collections::BTreeMap;
 
@@ -88,9 +89,15 @@ async fn requests_that_make_no_sense_are_refused() {
             json!({"expirationSeconds": 5}),
             "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes",
         ),
-        (json!({"boundObjectRef": pod("2")}), "cannot bind token for serviceaccount \"builder\" to pod running with different serviceaccount name."),
+        (
+            json!({"boundObjectRef": pod("2")}),
+            "cannot bind token for serviceaccount \"builder\" to pod running with different serviceaccount name.",
+        ),
         (json!({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "gone"}}), "pods \"gone\" not found"),
-        (json!({"boundObjectRef": {"kind": "Event", "apiVersion": "v1", "name": "x"}}), "cannot bind token to object of type /v1, Kind=Event"),
+        (
+            json!({"boundObjectRef": {"kind": "Event", "apiVersion": "v1", "name": "x"}}),
+            "cannot bind token to object of type /v1, Kind=Event",
+        ),
     ];
     for (spec, message) in cases {
         assert_eq!(request(&authenticator, spec).await.unwrap_err().message, message);

@@ -1,3 +1,4 @@
+//! Who may do what by which role.
 use super::*;
 use serde_json::json;
 
@@ -52,7 +53,11 @@ fn bindings_reach_their_subjects_in_their_namespace() {
         (&alice, get("", "pods"), everyone),
         (&alice, get("a", "secrets"), allowed(r#"RBAC: allowed by RoleBinding "one/a" of Role "secrets" to User "alice""#)),
         (&alice, get("b", "secrets"), denied("")),
-        (&builder, get("a", "pods"), allowed(r#"RBAC: allowed by RoleBinding "builder/a" of ClusterRole "pods" to ServiceAccount "builder/a""#)),
+        (
+            &builder,
+            get("a", "pods"),
+            allowed(r#"RBAC: allowed by RoleBinding "builder/a" of ClusterRole "pods" to ServiceAccount "builder/a""#),
+        ),
         (&builder, get("b", "pods"), denied("")),
         (&bob, get("a", "pods"), denied(r#"RBAC: role.rbac.authorization.k8s.io "gone" not found"#)),
         (&root, get("kube-system", "secrets"), allowed("")),
@@ -83,7 +88,12 @@ fn a_change_replaces_what_a_binding_granted() {
 #[test]
 fn aggregation_follows_labels() {
     let mut index = index(&[
-        ("role", "", "view", json!({"rules": [], "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"to": "view"}}]}})),
+        (
+            "role",
+            "",
+            "view",
+            json!({"rules": [], "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"to": "view"}}]}}),
+        ),
         ("binding", "", "view", binding("ClusterRole", "view", &json!({"kind": "User", "name": "alice"}))),
     ]);
     let alice = UserInfo::authenticated("alice", [""; 0]);

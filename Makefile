@@ -1,0 +1,42 @@
+# What a newcomer types. `make up` and `make test` do everything that they need.
+SHELL := /bin/bash
+CACHE := $(or $(KONTIKI_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kontiki)
+export PATH := $(CACHE)/tools/bin:$(PATH)
+# RocksDB is compiled once, not for every profile; a shell function because setup may make it first.
+WITH_ROCKSDB = ROCKSDB_LIB_DIR="$$(tools/rocksdb.sh)" && export ROCKSDB_LIB_DIR ROCKSDB_STATIC=1
+
+.PHONY: setup setup-test build up down test unit end-to-end bench chaos lint fmt
+
+setup: ; @tools/setup.sh build
+setup-test: ; @tools/setup.sh test
+
+build: setup
+	@$(WITH_ROCKSDB) && cargo build --release --locked -p kontiki -p kontiki-shim
+
+up: build
+	target/release/kontiki up $(ARGS)
+
+down:
+	target/release/kontiki down $(ARGS)
+
+test: setup-test lint unit end-to-end
+
+unit: setup
+	@$(WITH_ROCKSDB) && cargo test --locked --workspace --exclude kontiki-chaos-tests
+
+end-to-end: build
+	@$(WITH_ROCKSDB) && KONTIKI_BINARY=$(CURDIR)/target/release/kontiki cargo test --locked -p kontiki-chaos-tests
+
+bench: build
+	@$(WITH_ROCKSDB) && cargo run --release --locked -p kontiki-store --example load
+
+chaos: end-to-end
+
+lint: setup-test
+	cargo fmt --all --check
+	@$(WITH_ROCKSDB) && cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo deny --locked check bans licenses sources
+	@$(WITH_ROCKSDB) && cargo test --locked -q -p kontiki-chaos-tests --test house
+
+fmt:
+	cargo fmt --all

@@ -1,0 +1,108 @@
+//! One local cluster with a state folder, a kubeconfig and a name of its own, taken down at the end.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// A running cluster.
+pub struct Cluster {
+    /// Name.
+    pub name: String,
+    /// Its kubeconfig.
+    pub kubeconfig: PathBuf,
+    binary: PathBuf,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+/// The binary under test: `KONTIKI_BINARY`, which `make end-to-end` sets.
+#[must_use]
+pub fn binary() -> Option<PathBuf> {
+    std::env::var_os("KONTIKI_BINARY").map(PathBuf::from).filter(|path| path.is_file())
+}
+
+impl Cluster {
+    /// Starts a cluster of three servers.
+    pub fn start(binary: &Path, name: &str, port: u16) -> Result<Self> {
+        let folder = tempfile::tempdir().context("make a folder")?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        let cluster = Self { name: name.to_owned(), kubeconfig, binary: binary.to_owned(), folder, port };
+        cluster.up()?;
+        Ok(cluster)
+    }
+
+    /// Runs `kontiki up`: starts the cluster, or finds it.
+    pub fn up(&self) -> Result<String> {
+        self.kontiki(&["up", "--name", &self.name, "--port", &self.port.to_string()])
+    }
+
+    /// Runs `kontiki down`.
+    pub fn down(&self) -> Result<String> {
+        self.kontiki(&["down", "--name", &self.name])
+    }
+
+    /// Folder of the cluster's state.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// Folder of one node.
+    #[must_use]
+    pub fn node(&self, node: &str) -> PathBuf {
+        self.state().join(&self.name).join("nodes").join(node)
+    }
+
+    fn kontiki(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).env("KONTIKI_STATE", self.state()).env("KUBECONFIG", &self.kubeconfig);
+        text(&command.output().context("run kontiki")?)
+    }
+
+    /// Processes of a node whose first argument is `word`, in the host's PID namespace.
+    pub fn processes(&self, node: &str, word: &str) -> Result<Vec<i32>> {
+        let group = format!("/kontiki/{}/{node}/", self.name);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").context("read /proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+            let is_word = read("cmdline").split('\0').nth(1) == Some(word);
+            if is_word && read("cgroup").contains(&group) {
+                found.push(pid);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Err(error) = self.down() {
+            eprintln!("cluster {} was not taken down: {error:#}", self.name);
+        }
+    }
+}
+
+/// What a command printed, or what it said when it failed.
+pub fn text(output: &Output) -> Result<String> {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(out.into_owned()) } else { bail!("{out}{err}") }
+}
+
+/// Waits for a condition, with a deadline.
+pub fn eventually<T>(deadline: Duration, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let end = Instant::now() + deadline;
+    loop {
+        let seen = look();
+        match seen {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) if Instant::now() > end => bail!("{what}: not within {deadline:?}"),
+            Err(error) if Instant::now() > end => return Err(error.context(format!("{what}: not within {deadline:?}"))),
+            _ => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}

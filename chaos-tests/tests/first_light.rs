@@ -1,0 +1,254 @@
+//! A user's first minutes: `kontiki up`, kubectl in several versions, servers that are killed, `kontiki down`.
+//!
+//! One cluster serves all tests, in order. Without root or kubectl they are skipped, with the reason.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use kontiki_chaos_tests::{
+    cluster::{Cluster, binary, eventually},
+    kubectl::{Kubectl, programs},
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, geteuid},
+};
+use serde_json::Value;
+
+const NAME: &str = "first-light";
+const PORT: u16 = 26_443;
+const DEADLINE: Duration = Duration::from_secs(30);
+const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
+const DEPLOYMENT: &str = include_str!("../../examples/nginx.yaml");
+
+/// Why this machine cannot run the tests.
+fn lacking() -> Option<&'static str> {
+    if binary().is_none() {
+        return Some("KONTIKI_BINARY names no file: run `make end-to-end`");
+    }
+    if !geteuid().is_root() {
+        return Some("needs root for namespaces");
+    }
+    programs().is_empty().then_some("needs kubectl on the PATH")
+}
+
+struct Shared {
+    cluster: Cluster,
+    kubectls: Vec<PathBuf>,
+}
+
+impl Shared {
+    fn kubectl(&self) -> Result<Kubectl> {
+        Ok(Kubectl::new(self.kubectls.last().context("no kubectl")?, &self.cluster.kubeconfig))
+    }
+}
+
+type Test = fn(&Shared) -> Result<()>;
+/// In this order: libtest-mimic sorts by name.
+const TESTS: [(&str, Test); 6] = [
+    ("a_every_kubectl_reads", every_kubectl_reads),
+    ("b_objects_are_created_changed_and_deleted", objects_are_created_changed_and_deleted),
+    ("c_bad_input_is_refused_in_kubernetes_words", bad_input_is_refused_in_kubernetes_words),
+    ("d_up_is_idempotent", up_is_idempotent),
+    ("e_killed_servers_lose_nothing", killed_servers_lose_nothing),
+    ("f_down_leaves_nothing_behind", down_leaves_nothing_behind),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    if let Some(reason) = lacking() {
+        eprintln!("skipped: {reason}");
+        if std::env::var_os("CI").is_some() {
+            eprintln!("in CI a skip is a failure");
+            return ExitCode::FAILURE;
+        }
+        let ignored = TESTS.map(|(name, _)| Trial::test(name, || Ok(())).with_ignored_flag(true));
+        return libtest_mimic::run(&arguments, ignored.into()).exit_code();
+    }
+    let shared: Arc<Mutex<Option<Shared>>> = Arc::default();
+    let trials = TESTS.map(|(name, test)| {
+        let shared = Arc::clone(&shared);
+        Trial::test(name, move || run(&shared, test).map_err(|error| Failed::from(format!("{error:#}"))))
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.into());
+    // The cluster is taken down with its last owner.
+    drop(locked(&shared).take());
+    conclusion.exit_code()
+}
+
+/// A test that failed leaves the others their data.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(shared: &Mutex<Option<Shared>>, test: Test) -> Result<()> {
+    let mut slot = locked(shared);
+    if slot.is_none() {
+        let cluster = Cluster::start(&binary().context("no binary")?, NAME, PORT).context("kontiki up")?;
+        *slot = Some(Shared { cluster, kubectls: programs() });
+    }
+    test(slot.as_ref().context("no cluster")?)
+}
+
+fn every_kubectl_reads(shared: &Shared) -> Result<()> {
+    let named: Vec<_> = shared.kubectls.iter().filter_map(|program| program.file_name()?.to_str()).collect();
+    println!("kubectl: {}", named.join(", "));
+    ensure!(
+        std::env::var_os("CI").is_none() || named.len() >= 5,
+        "CI needs five versions of kubectl, this machine has {named:?}"
+    );
+    for program in &shared.kubectls {
+        let kubectl = Kubectl::new(program, &shared.cluster.kubeconfig);
+        let checks: [(&[&str], &str); 6] = [
+            (&["version"], "v1.36.2+kontiki"),
+            (&["get", "namespaces"], "kube-system"),
+            (&["get", "all", "-A"], ""),
+            (&["api-resources"], "deployments"),
+            (&["auth", "can-i", "create", "pods"], "yes"),
+            (&["get", "namespace", "default", "-o", "yaml"], "phase: Active"),
+        ];
+        for (arguments, expected) in checks {
+            let text = kubectl.run(arguments).with_context(|| format!("{} {arguments:?}", program.display()))?;
+            ensure!(text.contains(expected), "{} {arguments:?} lacks {expected:?}:\n{text}", program.display());
+        }
+    }
+    Ok(())
+}
+
+fn objects_are_created_changed_and_deleted(shared: &Shared) -> Result<()> {
+    let kubectl = shared.kubectl()?;
+    let apply = |manifest: &str| kubectl.run_with(&["apply", "-f", "-"], manifest);
+    let said = apply(DEPLOYMENT)?;
+    ensure!(said.contains("deployment.apps/nginx created"), "{said}");
+    let again = apply(DEPLOYMENT)?;
+    ensure!(again.contains("deployment.apps/nginx unchanged"), "{again}");
+    let changed = apply(&DEPLOYMENT.replace("replicas: 3", "replicas: 4"))?;
+    ensure!(changed.contains("deployment.apps/nginx configured"), "{changed}");
+    let read = kubectl.run(&["get", "deployment", "nginx", "-o", "json"])?;
+    let object: Value = serde_json::from_str(&read)?;
+    ensure!(object["spec"]["replicas"] == 4 && object["metadata"]["generation"] == 2, "{read}");
+    ensure!(object["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "25%", "{read}");
+    let deleted = kubectl.run(&["delete", "deployment", "nginx"])?;
+    ensure!(deleted.contains("deleted"), "{deleted}");
+    Ok(())
+}
+
+fn bad_input_is_refused_in_kubernetes_words(shared: &Shared) -> Result<()> {
+    let kubectl = shared.kubectl()?;
+    let long = "a".repeat(300);
+    let cases = [
+        (
+            DEPLOYMENT.replace("replicas: 3", "replicas: -1"),
+            "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (DEPLOYMENT.replace("replicas: 3", "replcas: 3"), "unknown field \"spec.replcas\""),
+        (DEPLOYMENT.replacen("      app: nginx", "      app: other", 1), "`selector` does not match template `labels`"),
+        (DEPLOYMENT.replacen("name: nginx", &format!("name: {long}"), 1), "must be no more than 253 "),
+        ("a: [".to_owned(), "error"),
+    ];
+    for (manifest, expected) in cases {
+        match kubectl.run_with(&["apply", "-f", "-"], &manifest) {
+            Ok(said) => bail!("accepted: {said}"),
+            Err(error) => ensure!(error.to_string().contains(expected), "lacks {expected:?}: {error}"),
+        }
+    }
+    let missing = kubectl.run(&["get", "pod", "nobody"]).err().context("found a pod that is not there")?;
+    ensure!(missing.to_string().contains("pods \"nobody\" not found"), "{missing}");
+    Ok(())
+}
+
+fn up_is_idempotent(shared: &Shared) -> Result<()> {
+    let before = shared.cluster.processes("server-1", "server")?;
+    ensure!(before.len() == 1, "server-1 runs {before:?}");
+    shared.cluster.up()?;
+    ensure!(before == shared.cluster.processes("server-1", "server")?, "the servers were started again");
+    Ok(())
+}
+
+/// Aim: what was acknowledged is there after any server's death. Method: writers create numbered
+/// objects and note each answer; every server is killed with -9 in turn, the leader among them.
+fn killed_servers_lose_nothing(shared: &Shared) -> Result<()> {
+    let kubectl = shared.kubectl()?;
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeMap::new())));
+    let start = |writer| {
+        let (kubectl, stop, acknowledged) = (kubectl.clone(), Arc::clone(&stop), Arc::clone(&acknowledged));
+        std::thread::spawn(move || write_until(&kubectl, writer, &stop, &acknowledged))
+    };
+    let writers: Vec<_> = (0..4).map(start).collect();
+    let killed = kill_each_server(shared, || locked(&acknowledged).len());
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.join().map_err(|_| anyhow::anyhow!("a writer panicked"))?;
+    }
+    killed?;
+    let listed: Value = serde_json::from_str(&kubectl.run(&["get", "--raw", "/api/v1/namespaces/default/configmaps"])?)?;
+    let version = |item: &Value| {
+        let field = |name: &str| item["metadata"][name].as_str().map(str::to_owned);
+        Some((field("name")?, field("resourceVersion")?))
+    };
+    let there: BTreeMap<_, _> = listed["items"].as_array().context("no items")?.iter().filter_map(version).collect();
+    let acknowledged = locked(&acknowledged);
+    ensure!(acknowledged.len() >= 30, "only {} writes were acknowledged", acknowledged.len());
+    for (name, version) in acknowledged.iter() {
+        ensure!(there.get(name) == Some(version), "{name} was acknowledged at {version}, the cluster has {:?}", there.get(name));
+    }
+    println!("{} acknowledged writes, all there", acknowledged.len());
+    Ok(())
+}
+
+fn kill_each_server(shared: &Shared, acknowledged: impl Fn() -> usize) -> Result<()> {
+    for node in SERVERS {
+        let before = acknowledged();
+        eventually(DEADLINE, "writes before a kill", || Ok((acknowledged() >= before + 10).then_some(())))?;
+        let running = shared.cluster.processes(node, "server")?;
+        ensure!(running.len() == 1, "{node} runs {running:?}");
+        kill(Pid::from_raw(running[0]), Signal::SIGKILL)?;
+        eventually(DEADLINE, "the server comes back", || {
+            let now = shared.cluster.processes(node, "server")?;
+            Ok((now.len() == 1 && now != running).then_some(()))
+        })?;
+        shared.cluster.up().context("all servers are ready again")?;
+    }
+    Ok(())
+}
+
+fn write_until(kubectl: &Kubectl, writer: usize, stop: &AtomicBool, acknowledged: &Mutex<BTreeMap<String, String>>) {
+    for number in 0..10_000 {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let name = format!("write-{writer}-{number}");
+        let object = format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}}}}"#);
+        let said = kubectl.run_with(&["create", "--validate=false", "-o", "json", "-f", "-"], &object);
+        // An answer that did not come says nothing about the write.
+        let answer = said.ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        if let Some(version) = answer.and_then(|object| object["metadata"]["resourceVersion"].as_str().map(str::to_owned)) {
+            locked(acknowledged).insert(name, version);
+        }
+    }
+}
+
+fn down_leaves_nothing_behind(shared: &Shared) -> Result<()> {
+    shared.cluster.down()?;
+    for node in SERVERS {
+        ensure!(shared.cluster.processes(node, "server")?.is_empty(), "{node} still runs");
+    }
+    for path in [format!("/run/netns/kontiki-{NAME}"), format!("/sys/fs/cgroup/memory/kontiki/{NAME}")] {
+        ensure!(!Path::new(&path).exists(), "{path} is left");
+    }
+    ensure!(!shared.cluster.state().join(NAME).exists(), "the state is left");
+    let config = std::fs::read_to_string(&shared.cluster.kubeconfig)?;
+    ensure!(!config.contains(&format!("kontiki-{NAME}")), "the kubeconfig still names the cluster");
+    Ok(())
+}
