@@ -29,3 +29,8 @@ fn read(part: &str, file: &str) -> Option<Value> {
 pub(crate) fn discovery(file: &str) -> Option<Value> {
     read("discovery", file)
 }
+
+/// An OpenAPI v3 document.
+pub(crate) fn openapi(file: &str) -> Option<Value> {
+    read("openapi-v3", file)
+}
