@@ -110,9 +110,10 @@ fn every_kubectl_reads(shared: &Shared) -> Result<()> {
     );
     for program in &shared.kubectls {
         let kubectl = Kubectl::new(program, &shared.cluster.kubeconfig);
-        let checks: [(&[&str], &str); 5] = [
+        let checks: [(&[&str], &str); 6] = [
             (&["version"], "v1.36.2+kontiki"),
             (&["get", "namespaces"], "kube-system"),
+            (&["explain", "deployment.spec.strategy"], "rollingUpdate"),
             (&["get", "all", "-A"], ""),
             (&["api-resources"], "deployments"),
             (&["get", "namespace", "default", "-o", "yaml"], "phase: Active"),

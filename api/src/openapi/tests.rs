@@ -1,3 +1,4 @@
+//! Rendered documents compared with those of a v1.36 server.
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::reference;
