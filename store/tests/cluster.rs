@@ -2,8 +2,9 @@
 //! restart, and a member so far behind that it needs a snapshot.
 #![allow(clippy::unwrap_used)]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use kontiki_proto::etcdserverpb as pb;
@@ -20,14 +21,14 @@ struct Cluster {
     folder: tempfile::TempDir,
 }
 
-fn certificates(folder: &Path) -> TlsFiles {
+fn certificates(folder: &Path, addresses: &[IpAddr]) -> TlsFiles {
     let authority_key = rcgen::KeyPair::generate().unwrap();
     let mut authority = rcgen::CertificateParams::new(vec![]).unwrap();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let authority_cert = authority.self_signed(&authority_key).unwrap();
     let issuer = rcgen::Issuer::new(authority, authority_key);
     let key = rcgen::KeyPair::generate().unwrap();
-    let member = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let member = rcgen::CertificateParams::new(addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>()).unwrap();
     let cert = member.signed_by(&key, &issuer).unwrap();
     let write = |name: &str, pem: String| -> PathBuf {
         let path = folder.join(name);
@@ -41,15 +42,21 @@ fn certificates(folder: &Path) -> TlsFiles {
     }
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// A loopback address that no other cluster of this or another test process uses. Ports of the range
+/// that outgoing connections take would be taken while a member is down.
+fn own_address() -> IpAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let process = std::process::id() % 0x3f00;
+    let [.., high, low] = process.to_be_bytes();
+    Ipv4Addr::new(127, 64 + high, low, NEXT.fetch_add(1, Ordering::Relaxed)).into()
 }
 
 impl Cluster {
     async fn start(size: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let tls = certificates(folder.path());
-        let addresses = (0..size).map(|_| (free_address(), free_address())).collect();
+        let addresses: Vec<_> = (0..size).map(|_| own_address()).collect();
+        let tls = certificates(folder.path(), &addresses);
+        let addresses = addresses.into_iter().map(|ip| (SocketAddr::new(ip, 2379), SocketAddr::new(ip, 2380))).collect();
         let mut cluster = Self { folder, tls, addresses, members: vec![None; size] };
         for member in 0..size {
             cluster.start_member(member).await;
@@ -204,4 +211,20 @@ async fn a_single_member_works_and_comes_back() {
     assert_eq!(time.keys, vec![bytes::Bytes::from_static(b"b")]);
     cluster.member(0).lease_revoke(pb::LeaseRevokeRequest { id: 5 }).await.unwrap();
     assert_eq!(get(cluster.member(0), "b").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_waits_for_the_files_of_the_one_before_it() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.member(0).put(put("a", "1")).await.unwrap();
+    let reader = cluster.member(0).clone();
+    cluster.stop_member(0).await;
+    // A reader of the stopped member still holds its files, and lets go while the next one starts.
+    let letting_go = std::thread::spawn(move || {
+        std::thread::park_timeout(Duration::from_millis(200));
+        drop(reader);
+    });
+    cluster.start_member(0).await;
+    letting_go.join().unwrap();
+    assert_eq!(get(cluster.member(0), "a").await.as_deref(), Some("1"));
 }

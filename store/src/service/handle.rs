@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::kontiki::store::v1 as wire_pb;
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use wire_pb::proposal::Operation;
 
+use super::consensus::Consensus;
 use super::core::Core;
 use super::{propose, read_index};
 use crate::error::Error;
@@ -29,30 +29,18 @@ pub struct Handle {
     runtime: Arc<Consensus>,
 }
 
-/// The runtime of consensus. A runtime must not wait for its tasks on another one's threads, so a
-/// member that is dropped without a shutdown leaves them to end by themselves.
-struct Consensus(Mutex<Option<tokio::runtime::Runtime>>);
-
-impl Drop for Consensus {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.get_mut().take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// Before a request to a leader that just changed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 impl Handle {
-    pub(super) fn new(core: Arc<Core>, runtime: tokio::runtime::Runtime) -> Self {
-        Self { core, runtime: Arc::new(Consensus(Mutex::new(Some(runtime)))) }
+    pub(super) fn new(core: Arc<Core>, runtime: Consensus) -> Self {
+        Self { core, runtime: Arc::new(runtime) }
     }
 
     /// Stops the member: no more answers, files closed.
     pub async fn shutdown(&self) {
         self.core.stop.cancel();
-        let Some(runtime) = self.runtime.0.lock().take() else {
+        let Some(runtime) = self.runtime.take() else {
             return;
         };
         if let Ok(raft) = self.core.raft() {

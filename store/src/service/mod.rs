@@ -5,6 +5,7 @@
 //! Invariant: a write is answered after a quorum's fsync and this member's own apply; a read is
 //! answered after a quorum confirmed what it has to see.
 
+mod consensus;
 pub mod core;
 pub mod handle;
 pub mod lessor;

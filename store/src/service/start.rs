@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use kontiki_proto::kontiki::store::v1 as wire_pb;
 use openraft::async_runtime::WatchReceiver;
@@ -13,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use wire_pb::peer_server::PeerServer;
 
+use super::consensus::Consensus;
 use super::core::{Confirmation, Core};
 use super::handle::Handle;
 use super::lessor::{self, Lessor};
@@ -81,33 +83,23 @@ impl Service {
         let connector = Connector::new(options.peer_tls.as_ref())?;
         let peer_tls = options.peer_tls.as_ref().map(|files| tls::server_config(files, true)).transpose()?;
         let client_tls = options.client_tls.as_ref().map(|files| tls::server_config(files, false)).transpose()?;
-        let runtime = runtime().map_err(io("cannot start the consensus runtime"))?;
+        let runtime = Consensus::start().map_err(io("cannot start the consensus runtime"))?;
         let budget = Arc::new(Budget::new(options.rocksdb_bytes));
-        let opening = open(options, address, connector, budget.clone(), runtime.handle().clone());
+        let opening = open(options, address, connector, budget.clone(), runtime.handle());
         let opened = tokio::task::spawn_blocking(opening).await;
         let (core, network, queues) = opened.map_err(|error| StartError::Raft(error.to_string()))??;
         let (peers, clients) = listeners;
         // Everything of consensus is made on its own runtime, so that it never runs on another.
-        let consensus = runtime.spawn(consensus(core.clone(), network, queues, peers, peer_tls, budget));
+        let consensus = runtime.handle().spawn(consensus(core.clone(), network, queues, peers, peer_tls, budget));
         let joined = consensus.await.map_err(|error| StartError::Raft(error.to_string()))?;
         if let Err(error) = joined {
             core.stop.cancel();
-            runtime.shutdown_background();
             return Err(error);
         }
         let handle = Handle::new(core.clone(), runtime);
         crate::etcd::serve(handle.clone(), clients, client_tls, core.stop.clone());
         Ok(handle)
     }
-}
-
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(8)
-        .thread_name("kontiki-raft")
-        .enable_all()
-        .build()
 }
 
 async fn bind(options: &Options) -> Result<((std::net::TcpListener, TcpListener), std::net::SocketAddr), StartError> {
@@ -142,9 +134,9 @@ fn open(
             me.ok_or_else(|| StartError::Options(format!("member {:?} is not part of the initial cluster", options.name)))?;
         let metrics = Arc::new(Metrics::default());
         create(&options.data_dir)?;
-        let log = LogStore::open(&options.data_dir.join("log"), &budget.options(), metrics.clone())?;
+        let log = once_free(|| LogStore::open(&options.data_dir.join("log"), &budget.options(), metrics.clone()))?;
         let identity = Identity { cluster_id: options.cluster_id(), member_id };
-        let state = Arc::new(State::open(&options.data_dir.join("state"), identity, budget)?);
+        let state = Arc::new(once_free(|| State::open(&options.data_dir.join("state"), identity, budget.clone()))?);
         let network = Network::new(connector, state.clone());
         let (waiters, proposals) = Waiters::new(member_id);
         let (sender, confirmations) = mpsc::channel(crate::limits::PROPOSALS_WAITING_MAX);
@@ -174,12 +166,32 @@ fn open(
     }
 }
 
+/// A member that just stopped may hold its files for a moment longer: readers finish what they began.
+const FILES_FREE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Opens what an earlier member may not have let go of yet. Blocks.
+fn once_free<T, E: std::error::Error>(open: impl Fn() -> Result<T, E>) -> Result<T, E> {
+    let deadline = Instant::now() + FILES_FREE_WITHIN;
+    loop {
+        match open() {
+            Err(error) if is_locked(&error) && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            opened => return opened,
+        }
+    }
+}
+
+/// RocksDB tells a taken lock from other errors by its text alone.
+fn is_locked(error: &dyn std::error::Error) -> bool {
+    let lock = |text: String| text.contains("lock hold by current process") || text.contains("While lock file");
+    std::iter::successors(Some(error), |error| error.source()).any(|error| lock(error.to_string()))
+}
+
 fn create(data_dir: &Path) -> Result<(), StartError> {
     std::fs::create_dir_all(data_dir).map_err(io(format!("cannot create {}", data_dir.display())))
 }
 
 fn config(options: &Options) -> Result<openraft::Config, StartError> {
-    let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = openraft::Config {
         cluster_name: "kontiki".to_owned(),
         heartbeat_interval: milliseconds(options.heartbeat),

@@ -1,0 +1,43 @@
+//! The runtime that consensus has to itself, so that nothing else delays a heartbeat.
+
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// The runtime. It must not wait for its tasks on another runtime's threads, so one that is dropped
+/// without having been taken leaves them to end by themselves.
+pub(super) struct Consensus {
+    runtime: Mutex<Option<Runtime>>,
+    handle: Handle,
+}
+
+impl Consensus {
+    /// Starts its threads.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(8)
+            .thread_name("kontiki-raft")
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        Ok(Self { runtime: Mutex::new(Some(runtime)), handle })
+    }
+
+    /// The way to start tasks on it.
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// The runtime itself, to whoever ends it; once.
+    pub(super) fn take(&self) -> Option<Runtime> {
+        self.runtime.lock().take()
+    }
+}
+
+impl Drop for Consensus {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.get_mut().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
