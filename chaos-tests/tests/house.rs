@@ -33,16 +33,19 @@ fn sources() -> Vec<(String, String)> {
 }
 
 /// What each crate may use of the others.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("proto", &[]),
     ("api", &[]),
     ("store", &["proto"]),
     ("apiserver", &["proto", "api", "store"]),
     ("client", &["api"]),
+    ("controllers", &["api", "client"]),
+    ("scheduler", &["api", "client"]),
+    ("proxy", &["api", "client"]),
     ("kubelet", &["api", "client", "shim"]),
     ("shim", &[]),
     ("deploy", &["api", "client"]),
-    ("cli", &["store", "apiserver", "deploy"]),
+    ("cli", &["api", "store", "apiserver", "client", "controllers", "scheduler", "proxy", "kubelet", "deploy"]),
     ("chaos-tests", &[]),
 ];
 

@@ -2,4 +2,5 @@
 //!
 //! In: the pods that are bound to this node. Out: running containers and their exact status.
 
+pub mod cgroups;
 pub mod runtime;
