@@ -3,4 +3,6 @@
 //! In: the pods that are bound to this node. Out: running containers and their exact status.
 
 pub mod cgroups;
+pub mod images;
+pub mod network;
 pub mod runtime;

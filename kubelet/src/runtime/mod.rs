@@ -5,6 +5,8 @@
 //! shims: a new kubelet finds it with [`Runtime::list_sandboxes`] and [`Runtime::list_containers`].
 //! Every operation may be repeated: stopping what has stopped and removing what is gone succeed.
 
+pub mod embedded;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;

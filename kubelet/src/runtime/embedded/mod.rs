@@ -1,0 +1,198 @@
+//! The runtime that is part of Kontiki: libcontainer in shims, overlayfs, our own image store.
+//!
+//! In: calls of [`Runtime`]. Out: sandboxes below the run folder (which a reboot empties) and containers'
+//! changes below the data folder. Each sandbox has a shim; what the shim tells is kept in memory, so that
+//! listing costs nothing.
+//! Invariant: a record is on disk before what it describes exists, so that a kubelet that ends in the middle
+//! finds and removes every mount, interface and group.
+
+mod container;
+mod exec;
+mod names;
+mod records;
+mod rootfs;
+mod sandbox;
+mod shim;
+mod spec;
+mod state;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, watch};
+
+use self::state::State;
+use super::{
+    Container, ContainerConfig, ContainerStats, ExecRequest, ExecResult, ExecSession, Image, RegistryAuth, Runtime, RuntimeError,
+    Sandbox, SandboxConfig,
+};
+use crate::{
+    cgroups::Hierarchies,
+    images::{ImageRecord, ImageStore, Puller},
+    network::addresses::PodRange,
+};
+
+/// What the runtime needs.
+pub struct Options {
+    /// Folder for containers' changes.
+    pub data: PathBuf,
+    /// Folder for what lives as long as the machine runs, such as `/run/kontiki`; a short path, because
+    /// sockets lie in it.
+    pub run: PathBuf,
+    /// The shim's program.
+    pub shim: PathBuf,
+    /// Images.
+    pub images: Arc<ImageStore>,
+    /// The way to get more.
+    pub puller: Puller,
+    /// Control groups.
+    pub hierarchies: Hierarchies,
+    /// Address of the node.
+    pub node_address: Ipv4Addr,
+    /// Addresses for pods, once the node has some.
+    pub pod_range: watch::Receiver<Option<PodRange>>,
+}
+
+/// The embedded runtime.
+#[derive(Clone)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: Options,
+    state: Arc<State>,
+    addresses: Mutex<Addresses>,
+}
+
+/// Pod addresses in use.
+#[derive(Default)]
+struct Addresses {
+    taken: BTreeSet<Ipv4Addr>,
+    last: Option<Ipv4Addr>,
+}
+
+fn failed(operation: &'static str, error: impl std::fmt::Display) -> RuntimeError {
+    RuntimeError::Failed { operation, message: format!("{error:#}") }
+}
+
+/// Runs blocking work off the runtime's threads.
+async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| failed(operation, error))?;
+    done.map_err(|error| failed(operation, error))
+}
+
+impl Embedded {
+    /// Starts, finds the sandboxes of the kubelet before, and removes what no record names.
+    pub async fn start(options: Options) -> Result<Self, RuntimeError> {
+        let folders = [options.run.join("sandboxes"), options.data.join("containers")];
+        let made = folders.iter().try_for_each(fs::create_dir_all);
+        made.map_err(|error| failed("start the runtime", error))?;
+        let shared = Shared { options, state: Arc::new(State::new()), addresses: Mutex::default() };
+        let runtime = Self { shared: Arc::new(shared) };
+        runtime.restore().await?;
+        Ok(runtime)
+    }
+}
+
+fn image(record: &ImageRecord) -> Image {
+    Image {
+        id: record.id.clone(),
+        repo_tags: record.tags.clone(),
+        repo_digests: record.digests.clone(),
+        size: record.size,
+        user: record.config.user.clone(),
+    }
+}
+
+#[async_trait]
+impl Runtime for Embedded {
+    fn version(&self) -> String {
+        concat!("kontiki://", env!("CARGO_PKG_VERSION")).to_owned()
+    }
+
+    async fn run_sandbox(&self, config: SandboxConfig) -> Result<String, RuntimeError> {
+        self.make_sandbox(config).await
+    }
+
+    async fn stop_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
+        self.end_sandbox(id).await
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
+        self.delete_sandbox(id).await
+    }
+
+    async fn list_sandboxes(&self) -> Result<Vec<Sandbox>, RuntimeError> {
+        Ok(self.shared.state.sandboxes())
+    }
+
+    async fn create_container(&self, sandbox_id: &str, config: ContainerConfig) -> Result<String, RuntimeError> {
+        self.make_container(sandbox_id, config).await
+    }
+
+    async fn start_container(&self, id: &str) -> Result<(), RuntimeError> {
+        self.launch_container(id).await
+    }
+
+    async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), RuntimeError> {
+        self.end_container(id, grace).await
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
+        self.delete_container(id).await
+    }
+
+    async fn list_containers(&self) -> Result<Vec<Container>, RuntimeError> {
+        Ok(self.shared.state.containers())
+    }
+
+    async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecResult, RuntimeError> {
+        self.run_command(id, command, timeout).await
+    }
+
+    async fn exec(&self, id: &str, request: ExecRequest) -> Result<ExecSession, RuntimeError> {
+        self.open_session(id, request).await
+    }
+
+    async fn container_stats(&self, id: &str) -> Result<ContainerStats, RuntimeError> {
+        let record = self.shared.state.container(id).ok_or_else(|| RuntimeError::NotFound(format!("container {id}")))?;
+        let usage = self.shared.options.hierarchies.usage(&record.cgroup);
+        Ok(ContainerStats {
+            cpu_usage_nanoseconds: usage.cpu_nanoseconds,
+            memory_working_set_bytes: usage.memory_working_set,
+        })
+    }
+
+    fn events(&self) -> broadcast::Receiver<String> {
+        self.shared.state.events()
+    }
+
+    async fn pull_image(&self, image: &str, auth: &[RegistryAuth]) -> Result<String, RuntimeError> {
+        Ok(self.shared.options.puller.pull(image, auth).await?.id.clone())
+    }
+
+    async fn image_status(&self, name: &str) -> Result<Option<Image>, RuntimeError> {
+        Ok(self.shared.options.images.find(name).map(|record| image(&record)))
+    }
+
+    async fn list_images(&self) -> Result<Vec<Image>, RuntimeError> {
+        Ok(self.shared.options.images.list().iter().map(|record| image(record)).collect())
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), RuntimeError> {
+        let (images, name) = (Arc::clone(&self.shared.options.images), image.to_owned());
+        blocking("remove image", move || Ok(images.remove(&name)?)).await
+    }
+}

@@ -1,0 +1,271 @@
+//! The OCI configuration of a container. Pure.
+//!
+//! In: the image's words, the kubelet's, and where things lie. Out: `config.json`.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::rootfs::User;
+use crate::{images::ImageConfig, runtime::ContainerConfig};
+
+/// Where the parts of a container lie.
+pub struct Place<'a> {
+    /// The mounted root.
+    pub root: &'a Path,
+    /// The pod's shared memory.
+    pub shared_memory: &'a Path,
+    /// Path of the group from the roots of the hierarchies.
+    pub cgroup: &'a Path,
+    /// Host name inside the pod.
+    pub hostname: &'a str,
+}
+
+/// Capabilities of a container that asks for none, as containerd has them.
+const CAPABILITIES: [&str; 14] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+];
+/// All capabilities that the kernel has.
+const ALL_CAPABILITIES: [&str; 27] = [
+    "CAP_AUDIT_CONTROL",
+    "CAP_AUDIT_READ",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_LEASE",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_MAC_ADMIN",
+    "CAP_MAC_OVERRIDE",
+    "CAP_NET_ADMIN",
+    "CAP_NET_BROADCAST",
+    "CAP_PERFMON",
+    "CAP_SYSLOG",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_NICE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_WAKE_ALARM",
+];
+const MASKED: [&str; 11] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The command of a container: the kubelet's words win over the image's, and a command without arguments does
+/// not get the image's arguments.
+pub fn command(image: &ImageConfig, config: &ContainerConfig) -> Vec<String> {
+    let entry = if config.command.is_empty() { &image.entrypoint } else { &config.command };
+    let arguments = match (config.command.is_empty(), config.args.is_empty()) {
+        (_, false) => &config.args,
+        (true, true) => &image.cmd,
+        (false, true) => return entry.clone(),
+    };
+    entry.iter().chain(arguments).cloned().collect()
+}
+
+fn environment(image: &ImageConfig, config: &ContainerConfig, hostname: &str, home: &str) -> Vec<String> {
+    let mut environment: Vec<String> = Vec::new();
+    let mut set = |entry: String| {
+        let name = entry.split('=').next().unwrap_or_default().to_owned() + "=";
+        match environment.iter_mut().find(|known| known.starts_with(&name)) {
+            Some(known) => *known = entry,
+            None => environment.push(entry),
+        }
+    };
+    set(PATH.to_owned());
+    set(format!("HOSTNAME={hostname}"));
+    if config.tty {
+        set("TERM=xterm".to_owned());
+    }
+    image.env.iter().cloned().for_each(&mut set);
+    config.env.iter().for_each(|(name, value)| set(format!("{name}={value}")));
+    if !environment.iter().any(|entry| entry.starts_with("HOME=")) {
+        environment.push(format!("HOME={home}"));
+    }
+    environment
+}
+
+fn capabilities(config: &ContainerConfig) -> Vec<String> {
+    let whole = |name: &String| if name.starts_with("CAP_") { name.clone() } else { format!("CAP_{name}") };
+    let all = || ALL_CAPABILITIES.iter().chain(&CAPABILITIES).map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let is_all = |name: &String| name.eq_ignore_ascii_case("all");
+    if config.privileged {
+        return all();
+    }
+    let mut held: Vec<String> = if config.capabilities_add.iter().any(is_all) {
+        all()
+    } else if config.capabilities_drop.iter().any(is_all) {
+        Vec::new()
+    } else {
+        CAPABILITIES.iter().map(|name| (*name).to_owned()).collect()
+    };
+    for name in config.capabilities_add.iter().filter(|name| !is_all(name)).map(whole) {
+        if !held.contains(&name) {
+            held.push(name);
+        }
+    }
+    let dropped: Vec<String> = config.capabilities_drop.iter().filter(|name| !is_all(name)).map(whole).collect();
+    held.retain(|name| !dropped.contains(name));
+    held
+}
+
+fn mounts(config: &ContainerConfig, place: &Place<'_>) -> Vec<Value> {
+    let mount = |at: &str, kind: &str, source: &str, options: &[&str]| {
+        json!({"destination": at, "type": kind, "source": source, "options": options})
+    };
+    let read = if config.privileged { "rw" } else { "ro" };
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/dev/shm", "bind", &place.shared_memory.to_string_lossy(), &["rbind", "rw"]),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", read]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", read]),
+    ];
+    // A mount within another mount comes after it.
+    let mut own: Vec<_> = config.mounts.iter().collect();
+    own.sort_by_key(|mount| mount.container_path.components().count());
+    for volume in own {
+        let mode = if volume.read_only { "ro" } else { "rw" };
+        mounts.push(mount(
+            &volume.container_path.to_string_lossy(),
+            "bind",
+            &volume.host_path.to_string_lossy(),
+            &["rbind", "rprivate", mode],
+        ));
+    }
+    mounts
+}
+
+/// The whole configuration.
+pub fn spec(image: &ImageConfig, config: &ContainerConfig, user: &User, place: &Place<'_>) -> Value {
+    let held = capabilities(config);
+    let root = user.uid == 0;
+    // A process that is not root holds only what it may gain; as other runtimes do without ambient ones.
+    let effective: &[String] = if root { &held } else { &[] };
+    let working_dir = [config.working_dir.as_str(), image.working_dir.as_str(), "/"];
+    let working_dir = working_dir.into_iter().find(|dir| !dir.is_empty()).unwrap_or("/");
+    let mut groups = user.groups.clone();
+    groups.extend(config.supplemental_groups.iter().filter_map(|group| u32::try_from(*group).ok()));
+    groups.sort_unstable();
+    groups.dedup();
+    let (masked, read_only): (&[&str], &[&str]) = if config.privileged { (&[], &[]) } else { (&MASKED, &READ_ONLY) };
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": config.tty,
+            "user": {"uid": user.uid, "gid": user.gid, "additionalGids": groups},
+            "args": command(image, config),
+            "env": environment(image, config, place.hostname, &user.home),
+            "cwd": working_dir,
+            "capabilities": {"bounding": held, "effective": effective, "permitted": effective},
+            "noNewPrivileges": !(config.privileged || config.allow_privilege_escalation),
+            "oomScoreAdj": config.resources.oom_score_adj.unwrap_or(0),
+        },
+        "root": {"path": place.root, "readonly": config.read_only_root_filesystem},
+        "mounts": mounts(config, place),
+        "linux": {
+            "cgroupsPath": place.cgroup,
+            // The others are the shim's, which all containers of the pod share.
+            "namespaces": [{"type": "pid"}, {"type": "mount"}],
+            "maskedPaths": masked,
+            "readonlyPaths": read_only,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Mount;
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn command_and_arguments_as_kubernetes_combines_them() {
+        // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
+        let image = ImageConfig { entrypoint: words(&["/ep"]), cmd: words(&["foo", "bar"]), ..ImageConfig::default() };
+        let cases: [(&[&str], &[&str], &[&str]); 4] = [
+            (&[], &[], &["/ep", "foo", "bar"]),
+            (&["/ep-2"], &[], &["/ep-2"]),
+            (&[], &["zoo"], &["/ep", "zoo"]),
+            (&["/ep-2"], &["zoo"], &["/ep-2", "zoo"]),
+        ];
+        for (own_command, args, wanted) in cases {
+            let config = ContainerConfig { command: words(own_command), args: words(args), ..ContainerConfig::default() };
+            assert_eq!(command(&image, &config), wanted);
+        }
+    }
+
+    #[test]
+    fn the_kubelets_environment_wins() {
+        let image = ImageConfig { env: words(&["A=image", "PATH=/own"]), ..ImageConfig::default() };
+        let config = ContainerConfig { env: vec![("A".into(), "pod".into())], ..ContainerConfig::default() };
+        let found = environment(&image, &config, "web-0", "/root");
+        assert_eq!(found, ["PATH=/own", "HOSTNAME=web-0", "A=pod", "HOME=/root"]);
+    }
+
+    #[test]
+    fn capabilities_are_added_and_dropped() {
+        let with = |add: &[&str], drop: &[&str]| {
+            let config =
+                ContainerConfig { capabilities_add: words(add), capabilities_drop: words(drop), ..ContainerConfig::default() };
+            capabilities(&config)
+        };
+        assert_eq!(with(&[], &[]).len(), CAPABILITIES.len());
+        assert_eq!(with(&["NET_ADMIN"], &["ALL"]), ["CAP_NET_ADMIN"]);
+        assert!(!with(&[], &["CAP_CHOWN"]).contains(&"CAP_CHOWN".to_owned()));
+        assert!(with(&["ALL"], &[]).contains(&"CAP_SYS_ADMIN".to_owned()));
+    }
+
+    #[test]
+    fn inner_mounts_come_after_outer_ones() {
+        let volume = |at: &str| Mount { host_path: "/h".into(), container_path: at.into(), read_only: true };
+        let config = ContainerConfig { mounts: vec![volume("/a/b"), volume("/a")], ..ContainerConfig::default() };
+        let place = Place {
+            root: Path::new("/r"),
+            shared_memory: Path::new("/shm"),
+            cgroup: Path::new("/g"),
+            hostname: "h",
+        };
+        let spec = spec(&ImageConfig::default(), &config, &User::default(), &place);
+        let at: Vec<_> = spec["mounts"].as_array().into_iter().flatten().map(|mount| mount["destination"].clone()).collect();
+        assert_eq!(at[at.len() - 2..], ["/a", "/a/b"]);
+    }
+}
