@@ -83,6 +83,9 @@ mod tests {
             let mut header = tar::Header::new_gnu();
             header.set_mode(if contents.is_some() { 0o644 } else { 0o755 });
             header.set_entry_type(if contents.is_some() { tar::EntryType::Regular } else { tar::EntryType::Directory });
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
             header.set_size(contents.map_or(0, |contents| contents.len() as u64));
             // As a hostile archive would: the builder itself refuses such names.
             let name = path.as_bytes();

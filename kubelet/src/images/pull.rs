@@ -177,9 +177,8 @@ pub fn unpack_file(packed: &Path, unpacked: &Path, target: &Path) -> io::Result<
 /// The message that Kubernetes' users know.
 fn explain(image: &str, error: &PullError) -> String {
     let head = format!("failed to pull and unpack image \"{image}\"");
-    let missing = |code: &OciErrorCode| {
-        matches!(code, OciErrorCode::ManifestUnknown | OciErrorCode::NotFound | OciErrorCode::NameUnknown)
-    };
+    let missing =
+        |code: &OciErrorCode| matches!(code, OciErrorCode::ManifestUnknown | OciErrorCode::NotFound | OciErrorCode::NameUnknown);
     match error {
         PullError::Registry(OciDistributionError::ImageManifestNotFoundError(_)) => not_found(&head, image),
         PullError::Registry(OciDistributionError::RegistryError { envelope, .. })

@@ -32,7 +32,10 @@ impl PodRange {
         let usable = 2..size - 1;
         let start = last.map(u32::from).and_then(|last| last.checked_sub(self.first)).map_or(2, |offset| offset + 1);
         let in_order = (start..usable.end).chain(usable.start..start.min(usable.end));
-        in_order.filter(|offset| usable.contains(offset)).map(|offset| Ipv4Addr::from(self.first + offset)).find(|a| !taken.contains(a))
+        in_order
+            .filter(|offset| usable.contains(offset))
+            .map(|offset| Ipv4Addr::from(self.first + offset))
+            .find(|a| !taken.contains(a))
     }
 
     /// Address and prefix of the whole range.

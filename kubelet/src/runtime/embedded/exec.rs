@@ -69,7 +69,12 @@ impl Embedded {
     }
 
     /// Runs a command and waits for it, at most `timeout`.
-    pub(super) async fn run_command(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecResult, RuntimeError> {
+    pub(super) async fn run_command(
+        &self,
+        id: &str,
+        command: Vec<String>,
+        timeout: Duration,
+    ) -> Result<ExecResult, RuntimeError> {
         let (sandbox, request) = self.exec_request(id, command, false, false)?;
         let run = async {
             let ((out, out_far), (err, err_far)) = (pipe_pair()?, pipe_pair()?);
@@ -163,7 +168,7 @@ fn feed(mut to: pipe::Sender) -> mpsc::Sender<Bytes> {
 fn terminal_session(mut answer: super::shim::Answer, stdin: bool) -> anyhow::Result<ExecSession> {
     let descriptor = answer.descriptors.pop().context("no terminal came with the answer")?;
     set_nonblocking(&descriptor)?;
-    let terminal = std::sync::Arc::new(AsyncFd::register(descriptor)?);
+    let terminal = std::sync::Arc::new(watched(descriptor)?);
     let (resize, mut sizes) = mpsc::channel::<(u16, u16)>(PIECES_MAX);
     let screen = terminal.clone();
     tokio::spawn(async move {
@@ -194,6 +199,12 @@ fn terminal_session(mut answer: super::shim::Answer, stdin: bool) -> anyhow::Res
     });
     let (_, stderr) = mpsc::channel(1);
     Ok(ExecSession { stdin: input, stdout, stderr, resize: Some(resize), exit: wait(Replies::new(answer)?) })
+}
+
+#[allow(unsafe_code)]
+fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor stays open as long as it is watched, because what watches it owns it.
+    unsafe { AsyncFd::register(descriptor) }.map_err(Into::into)
 }
 
 async fn read_terminal(terminal: &AsyncFd<OwnedFd>, into: &mut [u8]) -> io::Result<usize> {

@@ -16,14 +16,7 @@ mod shim;
 mod spec;
 mod state;
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    net::Ipv4Addr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -169,10 +162,7 @@ impl Runtime for Embedded {
     async fn container_stats(&self, id: &str) -> Result<ContainerStats, RuntimeError> {
         let record = self.shared.state.container(id).ok_or_else(|| RuntimeError::NotFound(format!("container {id}")))?;
         let usage = self.shared.options.hierarchies.usage(&record.cgroup);
-        Ok(ContainerStats {
-            cpu_usage_nanoseconds: usage.cpu_nanoseconds,
-            memory_working_set_bytes: usage.memory_working_set,
-        })
+        Ok(ContainerStats { cpu_usage_nanoseconds: usage.cpu_nanoseconds, memory_working_set_bytes: usage.memory_working_set })
     }
 
     fn events(&self) -> broadcast::Receiver<String> {

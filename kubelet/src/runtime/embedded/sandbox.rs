@@ -73,11 +73,8 @@ impl Embedded {
             rootfs::mount_shared_memory(&place.join("shm"))
         })
         .await?;
-        let settings = Settings {
-            hostname: config.hostname.clone(),
-            host_network: config.host_network,
-            sysctls: config.sysctls.clone(),
-        };
+        let settings =
+            Settings { hostname: config.hostname.clone(), host_network: config.host_network, sysctls: config.sysctls.clone() };
         let (state, id) = (self.shared.state.clone(), record.id.clone());
         let started = self.shim(&record.id).start(&self.shared.options.shim, &settings, move || state.shim_ended(&id)).await;
         record.shim_pid = started.map_err(|error| failed("start shim", error))?;

@@ -143,9 +143,7 @@ fn capabilities(config: &ContainerConfig) -> Vec<String> {
 }
 
 fn mounts(config: &ContainerConfig, place: &Place<'_>) -> Vec<Value> {
-    let mount = |at: &str, kind: &str, source: &str, options: &[&str]| {
-        json!({"destination": at, "type": kind, "source": source, "options": options})
-    };
+    let mount = |at: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": at, "type": kind, "source": source, "options": options});
     let read = if config.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -258,12 +256,7 @@ mod tests {
     fn inner_mounts_come_after_outer_ones() {
         let volume = |at: &str| Mount { host_path: "/h".into(), container_path: at.into(), read_only: true };
         let config = ContainerConfig { mounts: vec![volume("/a/b"), volume("/a")], ..ContainerConfig::default() };
-        let place = Place {
-            root: Path::new("/r"),
-            shared_memory: Path::new("/shm"),
-            cgroup: Path::new("/g"),
-            hostname: "h",
-        };
+        let place = Place { root: Path::new("/r"), shared_memory: Path::new("/shm"), cgroup: Path::new("/g"), hostname: "h" };
         let spec = spec(&ImageConfig::default(), &config, &User::default(), &place);
         let at: Vec<_> = spec["mounts"].as_array().into_iter().flatten().map(|mount| mount["destination"].clone()).collect();
         assert_eq!(at[at.len() - 2..], ["/a", "/a/b"]);

@@ -127,9 +127,10 @@ impl State {
     /// Whether a container has ended, or its end can no longer be heard of.
     pub fn is_over(&self, id: &str) -> bool {
         let tables = self.tables.lock();
-        tables.containers.get(id).is_none_or(|entry| {
-            entry.lost || entry.status.borrow().as_ref().is_none_or(|status| status.finished_at != 0)
-        })
+        tables
+            .containers
+            .get(id)
+            .is_none_or(|entry| entry.lost || entry.status.borrow().as_ref().is_none_or(|status| status.finished_at != 0))
     }
 
     pub fn remove_sandbox(&self, id: &str) {
