@@ -44,7 +44,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("proxy", &["api", "client"]),
     ("kubelet", &["api", "client", "shim"]),
     ("shim", &[]),
-    ("deploy", &["api", "client"]),
+    ("deploy", &["api", "client", "kubelet"]),
     ("cli", &["api", "store", "apiserver", "client", "controllers", "scheduler", "proxy", "kubelet", "deploy"]),
     ("chaos-tests", &[]),
 ];

@@ -27,6 +27,14 @@ pub const LINK_ADDRESS: Ipv4Addr = Ipv4Addr::new(LINK_PREFIX[0], LINK_PREFIX[1],
 pub const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 /// Network of Services.
 pub const SERVICE_CIDR: &str = "10.96.0.0/16";
+/// Network of pods, cut into one range for each node.
+pub const POD_CIDR: &str = "10.244.0.0/16";
+/// Address of the cluster's DNS server.
+pub const CLUSTER_DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// Port of the kubelet on every node.
+pub const KUBELET_PORT: u16 = 10250;
+/// Port on the link where nodes find the way to registries outside.
+pub const EGRESS_PORT: u16 = 3128;
 /// Domain of the cluster's names.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 

@@ -1,10 +1,11 @@
-//! Leads a listener on 127.0.0.1 to a server whose `/readyz` is 200.
+//! Leads 127.0.0.1 into the cluster: the API's port to a server whose `/readyz` is 200, node ports to a node.
 //!
-//! The listener belongs to the host's network namespace; connections into the cluster are made on one
+//! The listeners belong to the host's network namespace; connections into the cluster are made on one
 //! thread that has entered the link's. A socket stays in the namespace it was made in, so accepted
 //! connections are simply handed over.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -17,12 +18,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{link, paths::Paths};
+use super::{egress, link, paths::Paths};
 use crate::{
     local::forwarder::probe::Probe,
-    shape::{API_PORT, Shape},
+    shape::{API_PORT, Role, Shape},
 };
 
+pub mod node_ports;
 pub mod probe;
 
 /// How often each server is asked whether it is ready.
@@ -34,17 +36,29 @@ const READY_DEADLINE: Duration = Duration::from_secs(10);
 /// Accepted connections that wait to be handed to the link's thread.
 const PENDING_MAX: usize = 256;
 
-/// The forwarder's two halves.
+/// What a client of 127.0.0.1 wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Api,
+    NodePort(u16),
+}
+
+/// A connection on its way into the cluster.
+struct Accepted {
+    stream: std::net::TcpStream,
+    target: Target,
+}
+
+/// The forwarder's parts.
 pub struct Forwarder {
-    listeners: JoinHandle<()>,
-    link: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Forwarder {
-    /// Waits until both halves have ended.
+    /// Waits until all parts have ended.
     pub async fn join(self) {
-        for half in [self.listeners, self.link] {
-            if let Err(error) = half.await {
+        for task in self.tasks {
+            if let Err(error) = task.await {
                 tracing::error!("forwarder: {error}");
             }
         }
@@ -57,19 +71,67 @@ pub async fn start(paths: &Paths, shape: &Shape, cancel: CancellationToken) -> R
     let api =
         TcpListener::bind(address).await.with_context(|| format!("listen on {address}: choose another port with --port"))?;
     let (sender, receiver) = mpsc::channel(PENDING_MAX);
-    let listeners = tokio::spawn(accept(api, sender, cancel.clone()));
-    let (path, shape, paths) = (paths.link(), shape.clone(), paths.clone());
+    let (egress_sender, egress_receiver) = mpsc::channel(PENDING_MAX);
+    let (ports_sender, ports) = watch::channel(BTreeSet::new());
+    let (path, shape, paths, stop) = (paths.link(), shape.clone(), paths.clone(), cancel.clone());
     let link = tokio::task::spawn_blocking(move || {
-        let result = link::inside(&path, async move |_| connect_all(&paths, &shape, receiver, cancel).await);
+        let result = link::inside(&path, async move |_| {
+            let client = node_ports::client(&paths, &shape)?;
+            let follow = node_ports::follow(client, ports_sender, stop.clone());
+            let egress = egress::accept(egress_sender, stop.clone());
+            let follow = async {
+                follow.await;
+                anyhow::Ok(())
+            };
+            tokio::try_join!(connect_all(&paths, &shape, receiver, stop.clone()), follow, egress).map(|_| ())
+        });
         if let Err(error) = result {
             tracing::error!("forwarder: {error:#}");
         }
     });
-    Ok(Forwarder { listeners, link })
+    let tasks = vec![
+        link,
+        tokio::spawn(accept(api, Target::Api, sender.clone(), cancel.clone())),
+        tokio::spawn(listen_on_ports(ports, sender, cancel.clone())),
+        tokio::spawn(egress::serve(egress_receiver, cancel)),
+    ];
+    Ok(Forwarder { tasks })
+}
+
+/// Keeps a listener for each node port. A port that another program has is left to it.
+async fn listen_on_ports(mut ports: watch::Receiver<BTreeSet<u16>>, sender: mpsc::Sender<Accepted>, cancel: CancellationToken) {
+    let mut listening: BTreeMap<u16, CancellationToken> = BTreeMap::new();
+    loop {
+        let wanted = ports.borrow_and_update().clone();
+        listening.retain(|port, stop| {
+            let keep = wanted.contains(port);
+            if !keep {
+                stop.cancel();
+            }
+            keep
+        });
+        for port in wanted {
+            if listening.contains_key(&port) {
+                continue;
+            }
+            match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+                Ok(listener) => {
+                    let stop = cancel.child_token();
+                    tokio::spawn(accept(listener, Target::NodePort(port), sender.clone(), stop.clone()));
+                    listening.insert(port, stop);
+                }
+                Err(error) => tracing::warn!(port, %error, "cannot listen for a node port"),
+            }
+        }
+        tokio::select! {
+            changed = ports.changed() => if changed.is_err() { return },
+            () = cancel.cancelled() => return,
+        }
+    }
 }
 
 /// Accepts in the host's namespace.
-async fn accept(listener: TcpListener, sender: mpsc::Sender<std::net::TcpStream>, cancel: CancellationToken) {
+async fn accept(listener: TcpListener, target: Target, sender: mpsc::Sender<Accepted>, cancel: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = cancel.cancelled() => return,
@@ -83,7 +145,7 @@ async fn accept(listener: TcpListener, sender: mpsc::Sender<std::net::TcpStream>
                 continue;
             }
         };
-        if sender.send(stream).await.is_err() {
+        if sender.send(Accepted { stream, target }).await.is_err() {
             return;
         }
     }
@@ -96,18 +158,22 @@ struct Ready(Vec<Ipv4Addr>);
 async fn connect_all(
     paths: &Paths,
     shape: &Shape,
-    mut receiver: mpsc::Receiver<std::net::TcpStream>,
+    mut receiver: mpsc::Receiver<Accepted>,
     cancel: CancellationToken,
 ) -> Result<()> {
     let authority = std::fs::read_to_string(paths.pki().join("ca.crt")).context("read the cluster's authority")?;
     let (ready_sender, ready) = watch::channel(Ready::default());
     let servers: Vec<Ipv4Addr> = shape.server_nodes().iter().map(|node| node.address).collect();
     let probes = probe_all(Probe::new(&authority)?, servers, ready_sender, cancel.clone());
+    // Agents first: they are there for work, and any node leads to any service.
+    let mut nodes = shape.nodes();
+    nodes.sort_by_key(|node| node.role == Role::Server);
+    let nodes: Vec<Ipv4Addr> = nodes.iter().map(|node| node.address).collect();
     let connections = async {
         let mut turn = 0_usize;
         while let Some(accepted) = tokio::select! { next = receiver.recv() => next, () = cancel.cancelled() => None } {
             turn = turn.wrapping_add(1);
-            tokio::spawn(forward(accepted, ready.clone(), turn));
+            tokio::spawn(forward(accepted, ready.clone(), nodes.clone(), turn));
         }
     };
     tokio::join!(probes, connections);
@@ -135,17 +201,23 @@ async fn probe_all(probe: Probe, servers: Vec<Ipv4Addr>, ready: watch::Sender<Re
     }
 }
 
-async fn forward(accepted: std::net::TcpStream, mut ready: watch::Receiver<Ready>, turn: usize) {
-    let wait = ready.wait_for(|ready| !ready.0.is_empty());
-    let candidates = match tokio::time::timeout(READY_DEADLINE, wait).await {
-        Ok(Ok(ready)) => ready.0.clone(),
-        _ => return,
+async fn forward(accepted: Accepted, mut ready: watch::Receiver<Ready>, nodes: Vec<Ipv4Addr>, turn: usize) {
+    let (candidates, turn, port) = match accepted.target {
+        Target::NodePort(port) => (nodes, 0, port),
+        Target::Api => {
+            let wait = ready.wait_for(|ready| !ready.0.is_empty());
+            match tokio::time::timeout(READY_DEADLINE, wait).await {
+                Ok(Ok(ready)) => (ready.0.clone(), turn, API_PORT),
+                _ => return,
+            }
+        }
     };
-    let Ok(mut near) = TcpStream::from_std(accepted) else { return };
+    let Ok(mut near) = TcpStream::from_std(accepted.stream) else { return };
     for step in 0..candidates.len() {
-        let server = candidates[(turn + step) % candidates.len()];
-        let connect = TcpStream::connect(SocketAddr::from((server, API_PORT)));
+        let node = candidates[(turn + step) % candidates.len()];
+        let connect = TcpStream::connect(SocketAddr::from((node, port)));
         if let Ok(Ok(mut far)) = tokio::time::timeout(CONNECT_DEADLINE, connect).await {
+            // A connection that is slower than it could be still works.
             let _ = (near.set_nodelay(true), far.set_nodelay(true));
             // Either side may end the connection as it likes; there is nobody to tell.
             let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;

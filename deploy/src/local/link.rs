@@ -10,12 +10,14 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
+pub use kontiki_kubelet::network::namespace::inside;
+use kontiki_kubelet::network::namespace::{index_of, on_thread, set_up, with_netlink};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
-    sched::{CloneFlags, setns, unshare},
+    sched::{CloneFlags, unshare},
 };
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::shape::{LINK_ADDRESS, LINK_PREFIX_LENGTH};
 
@@ -25,36 +27,6 @@ pub const BRIDGE: &str = "nodes";
 pub const INTERFACE: &str = "eth0";
 /// Longest name of an interface that the kernel takes.
 const INTERFACE_NAME_MAX: usize = 15;
-
-/// Runs `work` on a thread of its own inside the network namespace at `path`, with an async
-/// runtime and a netlink connection that belong to that namespace.
-pub fn inside<T, F>(path: &Path, work: F) -> Result<T>
-where
-    T: Send + 'static,
-    F: AsyncFnOnce(Handle) -> Result<T> + Send + 'static,
-{
-    let namespace = File::open(path).with_context(|| format!("open network namespace {}", path.display()))?;
-    run_thread(move || {
-        setns(&namespace, CloneFlags::CLONE_NEWNET).context("enter the network namespace")?;
-        block_on_netlink(work)
-    })
-}
-
-fn run_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let thread = std::thread::Builder::new().name("netns".into()).spawn(work).context("start a thread")?;
-    thread.join().map_err(|_| anyhow!("the network namespace thread panicked"))?
-}
-
-fn block_on_netlink<T, F: AsyncFnOnce(Handle) -> Result<T>>(work: F) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().context("open netlink")?;
-        let connection = tokio::spawn(connection);
-        let result = work(handle).await;
-        connection.abort();
-        result
-    })
-}
 
 /// Makes the link namespace with its bridge, or finds it.
 pub fn create(path: &Path) -> Result<()> {
@@ -96,7 +68,7 @@ fn pin(path: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     File::create(path).with_context(|| format!("make {}", path.display()))?;
     let path = path.to_owned();
-    run_thread(move || {
+    on_thread(move || {
         unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace (needs root)")?;
         mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .with_context(|| format!("pin a network namespace at {}", path.display()))
@@ -117,8 +89,8 @@ pub fn attach(path: &Path, node: &str, address: Ipv4Addr) -> Result<()> {
         let far = LinkUnspec::new_with_index(far).setns_by_fd(own.as_raw_fd()).build();
         handle.link().set(far).execute().await.context("move the interface into the node")
     })?;
-    run_thread(move || {
-        block_on_netlink(async |handle| {
+    on_thread(move || {
+        with_netlink(async |handle| {
             let interface = index_of(&handle, INTERFACE).await?;
             let prefix = LINK_PREFIX_LENGTH;
             handle.address().add(interface, IpAddr::V4(address), prefix).execute().await.context("give the node its address")?;
@@ -128,17 +100,4 @@ pub fn attach(path: &Path, node: &str, address: Ipv4Addr) -> Result<()> {
             handle.route().add(route).execute().await.context("set the default route")
         })
     })
-}
-
-async fn set_up(handle: &Handle, name: &str) -> Result<()> {
-    let index = index_of(handle, name).await?;
-    let message = LinkUnspec::new_with_index(index).up().build();
-    handle.link().set(message).execute().await.with_context(|| format!("set {name} up"))
-}
-
-async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
-    use futures::TryStreamExt;
-    let mut links = handle.link().get().match_name(name.to_owned()).execute();
-    let link = links.try_next().await.with_context(|| format!("look up interface {name}"))?;
-    Ok(link.with_context(|| format!("no interface {name}"))?.header.index)
 }

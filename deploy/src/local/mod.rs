@@ -11,6 +11,7 @@
 
 pub mod cgroup;
 pub mod down;
+pub mod egress;
 pub mod forwarder;
 pub mod launch;
 pub mod link;

@@ -81,8 +81,8 @@ fn prepare(paths: &Paths, node: &Node) -> Result<()> {
 
 fn supervise(paths: &Paths, node: &Node, signals: &SignalFd) -> Result<ExitCode> {
     let names: &[&'static str] = match node.role {
-        Role::Server => &["server"],
-        Role::Agent => &[],
+        Role::Server => &["server", "agent"],
+        Role::Agent => &["agent"],
     };
     let now = Instant::now();
     let new = |name: &&'static str| Part { name, child: None, started: now, delay: RESTART_DELAY.0, start_at: Some(now) };

@@ -14,8 +14,8 @@ use crate::{
     files::{PUBLIC, SECRET, write_atomically},
     pki::{Authority, Leaf, Pair, service_account_key},
     shape::{
-        API_PORT, CLUSTER_DOMAIN, KUBERNETES_SERVICE, LINK_ADDRESS, Node, Role, SERVICE_CIDR, STORE_CLIENT_PORT, STORE_PEER_PORT,
-        Shape,
+        API_PORT, CLUSTER_DNS, CLUSTER_DOMAIN, EGRESS_PORT, KUBELET_PORT, KUBERNETES_SERVICE, LINK_ADDRESS, Node, POD_CIDR, Role,
+        SERVICE_CIDR, STORE_CLIENT_PORT, STORE_PEER_PORT, Shape,
     },
 };
 
@@ -27,8 +27,8 @@ pub fn read_shape(paths: &Paths) -> Result<Shape> {
 }
 
 /// Writes everything that the nodes of `shape` need, and returns the administrator's certificate
-/// with the authority's. Keys that exist are kept.
-pub fn provision(paths: &Paths, shape: &Shape) -> Result<(Pair, String)> {
+/// with the authority's. `registries` names the file with the nodes' mirrors; without it the nodes keep theirs. Keys that exist are kept.
+pub fn provision(paths: &Paths, shape: &Shape, registries: Option<&Path>) -> Result<(Pair, String)> {
     if paths.shape().exists() {
         let before = read_shape(paths)?;
         if before != *shape {
@@ -49,8 +49,18 @@ pub fn provision(paths: &Paths, shape: &Shape) -> Result<(Pair, String)> {
     leaf(&paths.pki(), "store-client", &authorities.store, &Leaf { common_name: "store-client", ..Leaf::default() })?;
     let administrator = Leaf { common_name: "kubernetes-admin", organizations: &["system:masters"], ..Leaf::default() };
     let administrator = leaf(&paths.pki(), "admin", &authorities.cluster, &administrator)?;
+    let mirrors = match registries {
+        Some(path) => Some(fs::read(path).with_context(|| format!("read {}", path.display()))?),
+        None => None,
+    };
     for node in shape.nodes() {
         provision_node(paths, shape, &node, &authorities, &service_account)?;
+        let file = paths.node_etc(&node.name).join("registries.yaml");
+        match &mirrors {
+            Some(mirrors) => write_atomically(&file, mirrors, PUBLIC)?,
+            None if file.exists() => {}
+            None => write_atomically(&file, b"mirrors: {}\n", PUBLIC)?,
+        }
     }
     write_json(&paths.shape(), &serde_json::to_value(shape)?)?;
     Ok((administrator, authorities.cluster.certificate().to_owned()))
@@ -92,9 +102,16 @@ fn provision_node(
     write_atomically(&folder.join("hosts"), hosts(shape).as_bytes(), PUBLIC)?;
     let own = [IpAddr::V4(node.address), IpAddr::V4(Ipv4Addr::LOCALHOST)];
     let names = [node.name.clone(), "localhost".to_owned()];
+    let user = format!("system:node:{}", node.name);
+    let kubelet = Leaf { common_name: &user, organizations: &["system:nodes"], dns_names: &names, addresses: &own };
+    leaf(&folder, "kubelet", &authorities.cluster, &kubelet)?;
+    write_yaml(&folder.join("agent.yaml"), &agent_settings(paths, shape, node))?;
     if node.role == Role::Agent {
         return Ok(());
     }
+    let to_kubelets =
+        Leaf { common_name: "kube-apiserver-kubelet-client", organizations: &["system:masters"], ..Leaf::default() };
+    leaf(&folder, "apiserver-kubelet-client", &authorities.cluster, &to_kubelets)?;
     write_atomically(&folder.join("store-ca.crt"), authorities.store.certificate().as_bytes(), PUBLIC)?;
     let member = Leaf { common_name: &node.name, organizations: &[], dns_names: &names, addresses: &own };
     leaf(&folder, "store", &authorities.store, &member)?;
@@ -139,8 +156,42 @@ fn server_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
         "tls-cert-file": etc.join("apiserver.crt"),
         "tls-private-key-file": etc.join("apiserver.key"),
         "service-account-signing-key-file": etc.join("service-account.key"),
+        "kubelet-client-certificate-file": etc.join("apiserver-kubelet-client.crt"),
+        "kubelet-client-key-file": etc.join("apiserver-kubelet-client.key"),
         "service-cluster-ip-range": SERVICE_CIDR,
+        "cluster-cidr": POD_CIDR,
         "cluster-domain": CLUSTER_DOMAIN,
+    })
+}
+
+fn agent_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
+    let etc = paths.node_etc(&node.name);
+    let data = paths.node(&node.name);
+    let (labels, taints) = match node.role {
+        Role::Server => (
+            "node-role.kubernetes.io/control-plane=,node.kubernetes.io/exclude-from-external-load-balancers=",
+            "node-role.kubernetes.io/control-plane=:NoSchedule",
+        ),
+        Role::Agent => ("", ""),
+    };
+    json!({
+        "node-name": node.name,
+        "node-ip": node.address,
+        "servers": shape.api_servers().join(","),
+        "data-dir": data.join("agent"),
+        "log-dir": data.join("log/pods"),
+        "cgroup-root": paths.node_cgroup(&node.name),
+        "ca-file": etc.join("ca.crt"),
+        "cert-file": etc.join("kubelet.crt"),
+        "key-file": etc.join("kubelet.key"),
+        "node-labels": labels,
+        "register-with-taints": taints,
+        "cluster-dns": CLUSTER_DNS,
+        "cluster-cidr": POD_CIDR,
+        "cluster-domain": CLUSTER_DOMAIN,
+        "port": KUBELET_PORT,
+        "registries-file": etc.join("registries.yaml"),
+        "image-proxy": format!("http://{LINK_ADDRESS}:{EGRESS_PORT}"),
     })
 }
 

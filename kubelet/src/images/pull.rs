@@ -41,14 +41,15 @@ enum PullError {
 pub struct Puller {
     store: Arc<ImageStore>,
     registries: Registries,
+    proxy: Option<String>,
     permits: Semaphore,
     running: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Puller {
-    /// For a store.
-    pub fn new(store: Arc<ImageStore>, registries: Registries) -> Self {
-        Self { store, registries, permits: Semaphore::new(PULLS_MAX), running: Mutex::default() }
+    /// For a store. `proxy` is the URL of an HTTP proxy that leads to registries with TLS.
+    pub fn new(store: Arc<ImageStore>, registries: Registries, proxy: Option<String>) -> Self {
+        Self { store, registries, proxy, permits: Semaphore::new(PULLS_MAX), running: Mutex::default() }
     }
 
     /// Fetches an image even if it is there: its tag may have moved.
@@ -95,6 +96,7 @@ impl Puller {
             protocol: if endpoint.plain { ClientProtocol::Http } else { ClientProtocol::Https },
             connect_timeout: Some(CONNECT_TIMEOUT),
             read_timeout: Some(READ_TIMEOUT),
+            https_proxy: self.proxy.clone(),
             user_agent: concat!("kontiki/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         });

@@ -6,6 +6,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use parking_lot::Mutex;
@@ -68,32 +69,59 @@ pub struct ImageRecord {
     pub config: ImageConfig,
 }
 
-/// The images of one node.
+/// The images of one node. Another process may add to the same folder (`kontiki image import`).
 pub struct ImageStore {
     root: PathBuf,
-    images: Mutex<BTreeMap<String, Arc<ImageRecord>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    images: BTreeMap<String, Arc<ImageRecord>>,
+    /// When the folder of records last changed, as of the last look.
+    as_of: Option<SystemTime>,
 }
 
 impl ImageStore {
-    /// Opens the folder, or makes it. Downloads that were not finished are thrown away.
+    /// Opens the folder, or makes it.
     pub fn open(root: &Path) -> io::Result<Self> {
-        let downloads = root.join("downloads");
-        match fs::remove_dir_all(&downloads) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir_all(&downloads)?,
-        }
-        for folder in ["images", "layers"] {
+        for folder in ["images", "layers", "downloads"] {
             fs::create_dir_all(root.join(folder))?;
         }
-        let mut images = BTreeMap::new();
-        for entry in fs::read_dir(root.join("images"))?.flatten() {
-            let path = entry.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                let record: ImageRecord = serde_json::from_slice(&fs::read(&path)?)?;
-                images.insert(record.id.clone(), Arc::new(record));
-            }
+        let store = Self { root: root.to_owned(), known: Mutex::default() };
+        store.refresh(&mut store.known.lock())?;
+        Ok(store)
+    }
+
+    /// Throws downloads away that were not finished; for the one process that pulls, at its start.
+    pub fn remove_unfinished(&self) -> io::Result<()> {
+        let downloads = self.root.join("downloads");
+        fs::remove_dir_all(&downloads)?;
+        fs::create_dir_all(&downloads)
+    }
+
+    /// Looks for records of another process, if there can be any.
+    fn refresh(&self, known: &mut Known) -> io::Result<()> {
+        let folder = self.root.join("images");
+        let changed = fs::metadata(&folder)?.modified()?;
+        if known.as_of == Some(changed) {
+            return Ok(());
         }
-        Ok(Self { root: root.to_owned(), images: Mutex::new(images) })
+        known.images.clear();
+        for entry in fs::read_dir(&folder)?.flatten() {
+            let record: ImageRecord = serde_json::from_slice(&fs::read(entry.path())?)?;
+            known.images.insert(record.id.clone(), Arc::new(record));
+        }
+        known.as_of = Some(changed);
+        Ok(())
+    }
+
+    fn up_to_date(&self) -> parking_lot::MutexGuard<'_, Known> {
+        let mut known = self.known.lock();
+        if let Err(error) = self.refresh(&mut known) {
+            tracing::warn!(%error, "cannot read the records of images");
+        }
+        known
     }
 
     /// Folder in which a layer's files lie once it is there.
@@ -113,7 +141,8 @@ impl ImageStore {
 
     /// The image of that identifier or name.
     pub fn find(&self, image: &str) -> Option<Arc<ImageRecord>> {
-        let images = self.images.lock();
+        let known = self.up_to_date();
+        let images = &known.images;
         if let Some(record) = images.get(image) {
             return Some(Arc::clone(record));
         }
@@ -129,17 +158,18 @@ impl ImageStore {
 
     /// All images.
     pub fn list(&self) -> Vec<Arc<ImageRecord>> {
-        self.images.lock().values().cloned().collect()
+        self.up_to_date().images.values().cloned().collect()
     }
 
     /// Adds an image whose layers are there; its tags leave the images that had them.
     pub fn insert(&self, mut record: ImageRecord) -> io::Result<Arc<ImageRecord>> {
         // Whoever reads the record after a power cut must find the layers.
         nix::unistd::syncfs(fs::File::open(&self.root)?)?;
-        let mut images = self.images.lock();
-        if let Some(known) = images.get(&record.id) {
-            merge(&mut record.tags, &known.tags);
-            merge(&mut record.digests, &known.digests);
+        let mut known = self.up_to_date();
+        let images = &mut known.images;
+        if let Some(before) = images.get(&record.id) {
+            merge(&mut record.tags, &before.tags);
+            merge(&mut record.digests, &before.digests);
         }
         let robbed: Vec<ImageRecord> = images
             .values()
@@ -160,7 +190,8 @@ impl ImageStore {
     /// Removes an image, and the layers that no other image has.
     pub fn remove(&self, image: &str) -> io::Result<()> {
         let Some(record) = self.find(image) else { return Ok(()) };
-        let mut images = self.images.lock();
+        let mut known = self.up_to_date();
+        let images = &mut known.images;
         images.remove(&record.id);
         remove_if_there(fs::remove_file(self.path(&record.id)))?;
         for layer in &record.layers {
