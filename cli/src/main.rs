@@ -1,13 +1,15 @@
 //! The `kontiki` binary: subcommands and nothing else.
 
 mod commands;
+mod in_process;
 mod settings;
+mod shim;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Kubernetes on Raft: one binary that is a whole highly available control plane.
+/// Kubernetes on Raft: one binary that is a whole highly available cluster.
 #[derive(Parser)]
 #[command(name = "kontiki", version, args_override_self = true)]
 struct Cli {
@@ -17,13 +19,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start a highly available control plane on this machine and make it kubectl's current context
+    /// Start a highly available cluster on this machine and make it kubectl's current context
     Up(commands::up::Arguments),
     /// Stop a cluster on this machine and remove everything that it left
     Down(commands::down::Arguments),
-    /// Run one control-plane node: store and API server
+    /// Run one control-plane node: store, API server, controllers and scheduler
     #[command(args_override_self = true)]
     Server(Box<commands::server::Arguments>),
+    /// Run one node: kubelet, service proxy and DNS
+    #[command(args_override_self = true)]
+    Agent(Box<commands::agent::Arguments>),
+    /// Images on the nodes
+    Image(commands::image::Arguments),
     /// Watch over the nodes of a cluster on this machine
     #[command(hide = true)]
     Supervise(commands::supervise::Arguments),
@@ -36,6 +43,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // One crypto provider everywhere, also in libraries that ask for the process's own.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return fail(&anyhow::anyhow!("a crypto provider is installed already"));
+    }
     let arguments = match settings::expand(std::env::args_os().collect()) {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error),
@@ -44,6 +55,8 @@ fn main() -> ExitCode {
         Command::Up(arguments) => commands::up::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Down(arguments) => commands::down::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Server(arguments) => commands::server::run(*arguments).map(|()| ExitCode::SUCCESS),
+        Command::Agent(arguments) => commands::agent::run(*arguments).map(|()| ExitCode::SUCCESS),
+        Command::Image(arguments) => commands::image::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Supervise(arguments) => commands::supervise::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::NodeLaunch(arguments) => kontiki_deploy::local::launch::run(&arguments.cluster, &arguments.node),
         Command::NodeInit(arguments) => kontiki_deploy::local::node_init::run(&arguments.cluster, &arguments.node),

@@ -1,6 +1,8 @@
 //! One file a subcommand: its flags, and the few lines that hand them to the crate that does it.
 
+pub mod agent;
 pub mod down;
+pub mod image;
 pub mod node;
 pub mod server;
 pub mod supervise;

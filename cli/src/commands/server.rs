@@ -14,6 +14,9 @@ use kontiki_apiserver::{
 };
 use kontiki_store::{Options as StoreOptions, Service, TlsFiles};
 use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::in_process;
 use rustls::{
     crypto::ring::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -66,6 +69,18 @@ pub struct Arguments {
     /// Key that signs service-account tokens
     #[arg(long, env = "KONTIKI_SERVICE_ACCOUNT_SIGNING_KEY_FILE")]
     service_account_signing_key_file: PathBuf,
+    /// Certificate that this server shows to kubelets
+    #[arg(long, env = "KONTIKI_KUBELET_CLIENT_CERTIFICATE_FILE")]
+    kubelet_client_certificate_file: PathBuf,
+    /// Its key
+    #[arg(long, env = "KONTIKI_KUBELET_CLIENT_KEY_FILE")]
+    kubelet_client_key_file: PathBuf,
+    /// Network of pods
+    #[arg(long, default_value = "10.244.0.0/16", env = "KONTIKI_CLUSTER_CIDR")]
+    cluster_cidr: String,
+    /// Length of the prefix of each node's part of it
+    #[arg(long, default_value_t = 24, env = "KONTIKI_NODE_CIDR_MASK_SIZE")]
+    node_cidr_mask_size: u8,
     /// Network of Services
     #[arg(long, default_value = "10.96.0.0/16", env = "KONTIKI_SERVICE_CLUSTER_IP_RANGE")]
     service_cluster_ip_range: String,
@@ -100,10 +115,29 @@ async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<
     };
     let handle = service::start(options, metrics, cancel.clone());
     tokio::spawn(bootstrap::run(handle.clone(), cancel.clone()));
+    start_components(&arguments, &handle, &cancel)?;
     let served = server::serve(handle, advertise, tls, cancel.clone()).await.context("serve the API");
     cancel.cancel();
     store.shutdown().await;
     served
+}
+
+/// Controllers and scheduler run on every server and act on the one that holds their Lease.
+fn start_components(arguments: &Arguments, handle: &service::Handle, cancel: &CancellationToken) -> Result<()> {
+    let identity = format!("{}_{}", arguments.name, uuid::Uuid::new_v4());
+    let authority = std::fs::read_to_string(&arguments.client_ca_file)
+        .with_context(|| format!("read {}", arguments.client_ca_file.display()))?;
+    let controllers = kontiki_controllers::Options {
+        client: in_process::client(handle, "system:kube-controller-manager"),
+        identity: identity.clone(),
+        root_ca: authority,
+        pod_cidr: arguments.cluster_cidr.clone(),
+        node_cidr_mask: arguments.node_cidr_mask_size,
+    };
+    tokio::spawn(kontiki_controllers::run(controllers, cancel.clone()));
+    let scheduler = kontiki_scheduler::Options { client: in_process::client(handle, "system:kube-scheduler"), identity };
+    tokio::spawn(kontiki_scheduler::run(scheduler, cancel.clone()));
+    Ok(())
 }
 
 fn store_options(arguments: &Arguments) -> Result<StoreOptions> {

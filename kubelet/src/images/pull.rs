@@ -59,14 +59,14 @@ impl Puller {
         let lock = Arc::clone(self.running.lock().entry(whole.clone()).or_default());
         let pulled = {
             let _one = lock.lock().await;
-            self.from_any_endpoint(&reference, auth).await
+            self.pull_anywhere(&reference, auth).await
         };
         drop(lock);
         self.running.lock().retain(|_, lock| Arc::strong_count(lock) > 1);
         pulled.map_err(|error| RuntimeError::ImagePull(explain(&whole, &error)))
     }
 
-    async fn from_any_endpoint(&self, reference: &Reference, auth: &[RegistryAuth]) -> Result<Arc<ImageRecord>, PullError> {
+    async fn pull_anywhere(&self, reference: &Reference, auth: &[RegistryAuth]) -> Result<Arc<ImageRecord>, PullError> {
         let _permit = self.permits.acquire().await.map_err(|_| PullError::Image("shutting down".to_owned()))?;
         let mut credentials: Vec<Credentials> =
             auth.iter().map(|auth| Credentials::Basic(auth.username.clone(), auth.password.clone())).collect();
@@ -74,7 +74,7 @@ impl Puller {
         let mut first_error = None;
         for endpoint in self.registries.endpoints(reference) {
             for credentials in &credentials {
-                match self.from_endpoint(reference, &endpoint, credentials).await {
+                match self.pull_there(reference, &endpoint, credentials).await {
                     Ok(record) => return Ok(record),
                     Err(error) => {
                         tracing::debug!(host = endpoint.host, %error, "cannot pull from this endpoint");
@@ -86,7 +86,7 @@ impl Puller {
         Err(first_error.unwrap_or_else(|| PullError::Image("no registry to pull from".to_owned())))
     }
 
-    async fn from_endpoint(
+    async fn pull_there(
         &self,
         reference: &Reference,
         endpoint: &Endpoint,

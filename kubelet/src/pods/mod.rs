@@ -1,0 +1,20 @@
+//! Pods on this node: one worker each, from the moment a pod is bound here until nothing of it is left.
+//!
+//! In: pods from the API, what the runtime has, results of probes. Out: sandboxes and containers, statuses,
+//! events. A worker looks, plans ([`plan`], pure), acts, reports ([`status`], pure), and waits for news.
+//! Invariant: a pod is deleted from the API only after all its containers are gone.
+
+mod act;
+pub mod back_off;
+pub mod config;
+pub mod environment;
+mod hooks;
+mod manager;
+pub mod model;
+pub mod plan;
+mod pull;
+mod reporter;
+pub mod status;
+mod worker;
+
+pub use self::manager::{Manager, Pods};

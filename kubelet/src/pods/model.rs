@@ -1,0 +1,150 @@
+//! What a worker knows of its pod beside the API's object, and small questions about that object.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
+
+use crate::{
+    probes::Verdicts,
+    runtime::{Container, Sandbox},
+};
+
+/// What the runtime has of a pod.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Its sandboxes, oldest first.
+    pub sandboxes: Vec<Sandbox>,
+    /// Its containers.
+    pub containers: Vec<Container>,
+}
+
+impl Observed {
+    /// The newest container of that name.
+    pub fn newest(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().filter(|container| container.name == name).max_by_key(|container| container.attempt)
+    }
+
+    /// The one before the newest.
+    pub fn before_newest(&self, name: &str) -> Option<&Container> {
+        let newest = self.newest(name)?.attempt;
+        let older = self.containers.iter().filter(|container| container.name == name && container.attempt < newest);
+        older.max_by_key(|container| container.attempt)
+    }
+}
+
+/// A start that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Kubernetes' word, such as `ErrImagePull`.
+    pub reason: String,
+    /// For the user.
+    pub message: String,
+    /// Not again before.
+    pub retry_at: Timestamp,
+    /// How often it failed in a row.
+    pub times: u32,
+    /// What the status says while the next attempt waits.
+    pub waiting: (String, String),
+}
+
+/// Why a pod is over although its containers may not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Kubernetes' word, such as `DeadlineExceeded`.
+    pub reason: String,
+    /// For the user.
+    pub message: String,
+}
+
+/// What a worker remembers from look to look.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Starts that failed, by container; the sandbox's under the empty name.
+    pub failures: BTreeMap<String, Failure>,
+    /// Restarts since the last long run, by container.
+    pub restarts: BTreeMap<String, u32>,
+    /// What probes found, by container identifier.
+    pub verdicts: BTreeMap<String, Verdicts>,
+    /// Set when the kubelet itself ended the pod.
+    pub ended: Option<Ended>,
+    /// Messages that containers left, by identifier.
+    pub messages: BTreeMap<String, String>,
+    /// When the pod was first seen here.
+    pub start_time: Option<Timestamp>,
+}
+
+/// `name_namespace(uid)`, as events and messages name a pod.
+pub fn describe(pod: &Pod) -> String {
+    format!("{}_{}({})", name(pod), namespace(pod), uid(pod))
+}
+
+/// Name of the pod.
+pub fn name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// Namespace of the pod.
+pub fn namespace(pod: &Pod) -> &str {
+    pod.metadata.namespace.as_deref().unwrap_or_default()
+}
+
+/// UID of the pod.
+pub fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// Containers that run until the pod ends.
+pub fn containers(pod: &Pod) -> &[ContainerSpec] {
+    pod.spec.as_ref().map_or(&[], |spec| &spec.containers)
+}
+
+/// Containers that come before them.
+pub fn init_containers(pod: &Pod) -> &[ContainerSpec] {
+    pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default()
+}
+
+/// Whether an init container goes on beside the others.
+pub fn is_sidecar(container: &ContainerSpec) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Any container by name.
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerSpec> {
+    containers(pod).iter().chain(init_containers(pod)).find(|container| container.name == name)
+}
+
+/// `Always`, `OnFailure` or `Never`.
+pub fn restart_policy(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always")
+}
+
+/// Whether the pod shares the node's network.
+pub fn host_network(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
+}
+
+/// Whether somebody deleted the pod.
+pub fn is_deleted(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+/// Seconds that the containers get to end.
+pub fn grace_seconds(pod: &Pod) -> i64 {
+    let own = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    pod.metadata.deletion_grace_period_seconds.or(own).unwrap_or(30)
+}
+
+/// Phase in the API.
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+}
+
+/// Restarts that the API knows of: a node that was switched off has lost its containers, not their count.
+pub fn known_restarts(pod: &Pod, container: &str) -> Option<u32> {
+    let status = pod.status.as_ref()?;
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let found = all.into_iter().find(|status| status.name == container)?;
+    found.container_id.as_deref().filter(|id| !id.is_empty())?;
+    u32::try_from(found.restart_count).ok()
+}

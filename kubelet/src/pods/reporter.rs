@@ -1,0 +1,56 @@
+//! Sends a pod's status, the newest only, without holding up its worker.
+
+use std::time::Duration;
+
+use kontiki_api::resources::PODS;
+use kontiki_client::{Client, Patch};
+use rand::Rng;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// First and longest pause after an error.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+
+/// Where a status goes.
+#[derive(Clone)]
+pub struct Target {
+    /// The API.
+    pub client: Client,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub name: String,
+    /// UID of the pod: another one of the same name gets nothing.
+    pub uid: String,
+}
+
+/// Sends each new status until the sender is gone; `sent` follows what has arrived.
+pub async fn run(target: Target, mut statuses: watch::Receiver<Value>, sent: watch::Sender<Value>) {
+    let mut pause = RETRY.0;
+    loop {
+        let status = statuses.borrow_and_update().clone();
+        if !status.is_null() && *sent.borrow() != status {
+            let patch = Patch::Merge(json!({ "metadata": { "uid": target.uid }, "status": status }));
+            match target.client.patch::<Value>(PODS, &target.namespace, &target.name, Some("status"), patch).await {
+                Ok(_) => {
+                    sent.send_replace(status);
+                    pause = RETRY.0;
+                }
+                // It is gone or replaced: nobody is left to tell.
+                Err(error) if error.is_not_found() || error.is_conflict() => {
+                    sent.send_replace(status);
+                }
+                Err(error) => {
+                    tracing::warn!(pod = target.name, %error, "cannot report a pod's status; trying again");
+                    let jitter = rand::rng().random_range(0.75..1.25);
+                    tokio::time::sleep(pause.mul_f64(jitter)).await;
+                    pause = (pause * 2).min(RETRY.1);
+                    continue;
+                }
+            }
+        }
+        if statuses.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! The worker of one pod: look, plan, act, report, wait.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
+use kontiki_api::resources::PODS;
+use kontiki_client::{
+    DeleteOptions,
+    events::{EventType, ObjectReference, Recorder},
+    reflector::Reflector,
+};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    environment::Service,
+    model::{self, Memory, Observed},
+    plan::{self, Plan},
+    reporter,
+    status::Input,
+};
+use crate::{
+    Options,
+    probes::{self, Asker, Kind, Told, Verdicts},
+    runtime::{Container, ContainerState},
+    volumes::Tokens,
+};
+
+/// Without news a worker looks again after this time: volumes are refreshed, losses noticed.
+const RESYNC: Duration = Duration::from_secs(60);
+
+/// What the API says of a pod.
+#[derive(Clone)]
+pub struct Desired {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// Whether the API no longer has it.
+    pub removed: bool,
+}
+
+/// The worker's lasting parts.
+pub struct Worker {
+    pub(super) options: Options,
+    pub(super) services: Reflector<Service>,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) memory: Mutex<Memory>,
+    recorder: Recorder,
+    /// Rung when the runtime or a probe has news.
+    pub(super) wake: Arc<Notify>,
+    probers: Mutex<HashMap<String, Prober>>,
+    /// What probers have found and no step has seen yet.
+    news: Arc<Mutex<Vec<(String, Kind, bool)>>>,
+}
+
+/// The probes of one running container.
+struct Prober {
+    cancel: CancellationToken,
+    started: watch::Sender<bool>,
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Worker {
+    pub(super) fn new(
+        options: Options,
+        services: Reflector<Service>,
+        tokens: Arc<Tokens>,
+        recorder: Recorder,
+        wake: Arc<Notify>,
+    ) -> Self {
+        Self {
+            options,
+            services,
+            tokens,
+            memory: Mutex::default(),
+            recorder,
+            wake,
+            probers: Mutex::default(),
+            news: Arc::default(),
+        }
+    }
+
+    /// Works until nothing of the pod is left, or `cancel`: then containers go on without it.
+    pub(super) async fn run(self: Arc<Self>, mut desired: watch::Receiver<Desired>, cancel: CancellationToken) {
+        let first = desired.borrow().pod.clone();
+        self.memory.lock().start_time = Some(start_time(&first).unwrap_or_else(Timestamp::now));
+        let target = reporter::Target {
+            client: self.options.client.clone(),
+            namespace: model::namespace(&first).to_owned(),
+            name: model::name(&first).to_owned(),
+            uid: model::uid(&first).to_owned(),
+        };
+        let (status, statuses) = watch::channel(Value::Null);
+        let (sent_sender, mut sent) = watch::channel(Value::Null);
+        let reporter = tokio::spawn(reporter::run(target, statuses, sent_sender));
+        let mut refreshed = tokio::time::Instant::now();
+        let work = async {
+            loop {
+                let now = desired.borrow_and_update().clone();
+                let plan = {
+                    let step = self.step(&now, &status);
+                    tokio::pin!(step);
+                    // Whoever deletes a pod does not wait for an image; a shorter grace period counts at once.
+                    tokio::select! {
+                        plan = &mut step => Some(plan),
+                        changed = desired.changed() => if changed.is_ok() && is_urgent(&now, &desired.borrow()) { None } else { Some(step.await) },
+                    }
+                };
+                let Some(plan) = plan else { continue };
+                if plan.gone {
+                    let last = status.borrow().clone();
+                    // The API keeps the pod's last state until everybody has seen it.
+                    let _ = sent.wait_for(|sent| *sent == last || last.is_null()).await;
+                    self.finish(&now).await;
+                    return;
+                }
+                if !plan.actions.is_empty() {
+                    continue;
+                }
+                if refreshed.elapsed() >= RESYNC && !now.removed && crate::volumes::changes(&now.pod) {
+                    let observed = self.observe(model::uid(&now.pod)).await;
+                    self.refresh_volumes(&now.pod, &observed).await;
+                    refreshed = tokio::time::Instant::now();
+                }
+                let until = plan.wake.map_or(RESYNC, |at| wait_until(at).min(RESYNC));
+                tokio::select! {
+                    changed = desired.changed() => if changed.is_err() { return },
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep(until) => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = cancel.cancelled() => {}
+        }
+        self.probers.lock().clear();
+        reporter.abort();
+    }
+
+    /// One round. The plan is what was carried out.
+    async fn step(&self, desired: &Desired, status: &watch::Sender<Value>) -> Plan {
+        let pod = &desired.pod;
+        let observed = self.observe(model::uid(pod)).await;
+        let now = Timestamp::now();
+        self.take_news();
+        self.keep_probing(pod, &observed);
+        self.check_deadline(pod, now);
+        self.read_messages(pod, &observed);
+        let memory = self.memory.lock().clone();
+        let plan = plan::plan(pod, desired.removed, &observed, &memory, now);
+        if !desired.removed {
+            self.report(pod, &observed, &memory, &plan.waiting, status);
+        }
+        self.act(pod, &plan.actions, &observed).await;
+        plan
+    }
+
+    fn report(
+        &self,
+        pod: &Pod,
+        observed: &Observed,
+        memory: &Memory,
+        waiting: &BTreeMap<String, (String, String)>,
+        status: &watch::Sender<Value>,
+    ) {
+        // What is gone is gone: the last thing that was told of it stays.
+        if observed.sandboxes.is_empty() && observed.containers.is_empty() && model::is_deleted(pod) {
+            return;
+        }
+        let mut waits = waiting.clone();
+        for (name, failure) in memory.failures.iter().filter(|(name, _)| !name.is_empty()) {
+            let fresh = failure.retry_at > Timestamp::now();
+            if fresh && failure.times <= 1 {
+                // The first look after a failure shows the failure itself.
+                waits.insert(name.clone(), (failure.reason.clone(), failure.message.clone()));
+            }
+        }
+        let now = Timestamp::now();
+        let built = Input { pod, observed, memory, waiting: &waits, node_ip: self.options.node_ip, now }.build();
+        status.send_if_modified(|before| {
+            let changed = without_times(before) != without_times(&built);
+            if changed {
+                *before = built;
+            }
+            changed
+        });
+    }
+
+    async fn observe(&self, uid: &str) -> Observed {
+        let sandboxes = self.options.runtime.list_sandboxes().await.unwrap_or_default();
+        let mut sandboxes: Vec<_> = sandboxes.into_iter().filter(|sandbox| sandbox.pod_uid == uid).collect();
+        sandboxes.sort_by_key(|sandbox| sandbox.attempt);
+        let containers = self.options.runtime.list_containers().await.unwrap_or_default();
+        let ours = |container: &Container| sandboxes.iter().any(|sandbox| sandbox.id == container.sandbox_id);
+        let containers = containers.into_iter().filter(ours).collect();
+        Observed { sandboxes, containers }
+    }
+
+    fn check_deadline(&self, pod: &Pod, now: Timestamp) {
+        let mut memory = self.memory.lock();
+        if plan::deadline(pod, &memory).is_some_and(|deadline| deadline <= now) && memory.ended.is_none() {
+            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            memory.ended = Some(model::Ended { reason: "DeadlineExceeded".to_owned(), message });
+        }
+    }
+
+    /// Messages that ended containers left in their files.
+    fn read_messages(&self, pod: &Pod, observed: &Observed) {
+        for container in observed.containers.iter().filter(|container| container.state == ContainerState::Exited) {
+            if self.memory.lock().messages.contains_key(&container.id) {
+                continue;
+            }
+            let Some(spec) = model::container(pod, &container.name) else { continue };
+            let message = super::act::termination_message(&self.options, pod, spec, container);
+            self.memory.lock().messages.insert(container.id.clone(), message);
+        }
+    }
+
+    /// The pod is deleted from the API, and its folders from the node.
+    async fn finish(&self, desired: &Desired) {
+        let pod = &desired.pod;
+        let folder = self.options.root.join("pods").join(model::uid(pod));
+        let logs = super::config::log_directory(&self.options, pod);
+        let cleaned = tokio::task::spawn_blocking(move || {
+            crate::volumes::remove(&folder)?;
+            crate::volumes::remove(&logs)
+        });
+        if let Ok(Err(error)) = cleaned.await {
+            tracing::warn!(pod = model::describe(pod), %error, "cannot remove the pod's folders");
+        }
+        if desired.removed {
+            return;
+        }
+        let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::with_uid(model::uid(pod)) };
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match self.options.client.delete(PODS, model::namespace(pod), model::name(pod), &options).await {
+                Ok(()) => return,
+                Err(error) if error.is_not_found() || error.is_conflict() => return,
+                Err(error) => tracing::warn!(pod = model::describe(pod), %error, "cannot delete the pod; trying again"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
+    }
+
+    /// Starts and ends probers so that each running container has its own.
+    fn keep_probing(&self, pod: &Pod, observed: &Observed) {
+        let running: Vec<_> = observed.containers.iter().filter(|container| container.state == ContainerState::Running).collect();
+        let mut probers = self.probers.lock();
+        probers.retain(|id, _| running.iter().any(|container| container.id == *id));
+        self.memory.lock().verdicts.retain(|id, _| observed.containers.iter().any(|container| container.id == *id));
+        if model::is_deleted(pod) {
+            // Probes of a pod that ends would only disturb it; readiness stays as it was.
+            return;
+        }
+        for container in running {
+            let Some(spec) = model::container(pod, &container.name) else { continue };
+            if !probers.contains_key(&container.id)
+                && let Some(address) = self.address(pod, observed)
+            {
+                probers.insert(container.id.clone(), self.start_probes(pod, spec, container, address));
+            }
+        }
+    }
+
+    /// Address at which the pod is reached.
+    pub(super) fn address(&self, pod: &Pod, observed: &Observed) -> Option<IpAddr> {
+        if model::host_network(pod) {
+            return Some(self.options.node_ip);
+        }
+        observed.sandboxes.last().and_then(|sandbox| sandbox.ips.first()).and_then(|ip| ip.parse().ok())
+    }
+
+    fn start_probes(&self, pod: &Pod, spec: &ContainerSpec, container: &Container, address: IpAddr) -> Prober {
+        let (started, has_started) = watch::channel(spec.startup_probe.is_none());
+        let prober = Prober { cancel: CancellationToken::new(), started };
+        let spec = Arc::new(spec.clone());
+        for kind in [Kind::Startup, Kind::Liveness, Kind::Readiness] {
+            let Some(probe) = kind.of(&spec) else { continue };
+            let asker = Asker {
+                runtime: Arc::clone(&self.options.runtime),
+                container_id: container.id.clone(),
+                address,
+                spec: Arc::clone(&spec),
+            };
+            let tell = self.teller(pod, &spec, &container.id);
+            tokio::spawn(probes::run(kind, probe.clone(), asker, has_started.clone(), tell, prober.cancel.clone()));
+        }
+        prober
+    }
+
+    /// What a prober calls; it must not keep the worker alive.
+    fn teller(&self, pod: &Pod, spec: &ContainerSpec, id: &str) -> probes::Tell {
+        let (recorder, object) = (self.recorder.clone(), reference(pod, Some(spec)));
+        let (wake, id) = (Arc::clone(&self.wake), id.to_owned());
+        let found = self.news.clone();
+        Arc::new(move |kind, told| match told {
+            Told::Failure(message) => {
+                recorder.event(&object, EventType::Warning, "Unhealthy", format!("{} probe failed: {message}", kind.title()));
+            }
+            Told::Verdict(verdict) => {
+                found.lock().push((id.clone(), kind, verdict));
+                wake.notify_one();
+            }
+        })
+    }
+
+    /// Records an event of the pod.
+    pub(super) fn event(&self, pod: &Pod, kind: EventType, reason: &str, message: &str) {
+        self.recorder.event(&reference(pod, None), kind, reason, message);
+    }
+
+    /// Records an event of a container.
+    pub(super) fn container_event(&self, pod: &Pod, spec: &ContainerSpec, kind: EventType, reason: &str, message: &str) {
+        self.recorder.event(&reference(pod, Some(spec)), kind, reason, message);
+    }
+}
+
+/// The pod, or one of its containers, as events refer to it.
+fn reference(pod: &Pod, spec: Option<&ContainerSpec>) -> ObjectReference {
+    let part = spec.map(|spec| {
+        let list =
+            if model::init_containers(pod).iter().any(|init| init.name == spec.name) { "initContainers" } else { "containers" };
+        format!("spec.{list}{{{}}}", spec.name)
+    });
+    ObjectReference {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        namespace: model::namespace(pod).to_owned(),
+        name: model::name(pod).to_owned(),
+        uid: model::uid(pod).to_owned(),
+        field_path: part.unwrap_or_default(),
+    }
+}
+
+fn start_time(pod: &Pod) -> Option<Timestamp> {
+    pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0)
+}
+
+fn is_urgent(before: &Desired, after: &Desired) -> bool {
+    let grace = |desired: &Desired| desired.pod.metadata.deletion_grace_period_seconds;
+    before.removed != after.removed
+        || model::is_deleted(&before.pod) != model::is_deleted(&after.pod)
+        || grace(before) != grace(after)
+}
+
+fn wait_until(at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default() + Duration::from_millis(1)
+}
+
+/// A status without what differs by the moment it was made at alone.
+fn without_times(status: &Value) -> Value {
+    let mut bare = status.clone();
+    for condition in bare["conditions"].as_array_mut().into_iter().flatten() {
+        if let Some(fields) = condition.as_object_mut() {
+            fields.remove("lastTransitionTime");
+        }
+    }
+    bare
+}
+
+impl Worker {
+    /// Takes over what the probers have found.
+    pub(super) fn take_news(&self) {
+        let news = std::mem::take(&mut *self.news.lock());
+        let mut memory = self.memory.lock();
+        for (id, kind, verdict) in news {
+            let verdicts: &mut Verdicts = memory.verdicts.entry(id.clone()).or_default();
+            match kind {
+                Kind::Liveness => verdicts.live = Some(verdict),
+                Kind::Readiness => verdicts.ready = Some(verdict),
+                Kind::Startup => {
+                    verdicts.started = Some(verdict);
+                    if let Some(prober) = self.probers.lock().get(&id) {
+                        prober.started.send_replace(verdict);
+                    }
+                }
+            }
+        }
+    }
+}
