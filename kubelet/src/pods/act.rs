@@ -329,7 +329,7 @@ fn mounts(
     fs::set_permissions(&message, anyone).map_err(|error| error.to_string())?;
     managed.push((spec.termination_message_path.as_deref().unwrap_or("/dev/termination-log"), message));
     for (at, host_path) in managed {
-        if !mounts.iter().any(|mount| mount.container_path == at) {
+        if !mounts.iter().any(|mount| mount.container_path.as_os_str() == at) {
             mounts.push(Mount { host_path, container_path: at.into(), read_only: false });
         }
     }
