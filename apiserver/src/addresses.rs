@@ -39,10 +39,10 @@ impl ServiceNetwork {
         1 << (32 - self.prefix_length)
     }
 
-    /// The address of the `kubernetes` Service.
+    /// An address by its number: the first is that of the `kubernetes` Service, the tenth that of DNS.
     #[must_use]
-    pub fn first(self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base + 1)
+    pub fn address(self, number: u32) -> Ipv4Addr {
+        Ipv4Addr::from(self.base + number)
     }
 
     fn contains(self, address: Ipv4Addr) -> bool {
@@ -170,7 +170,7 @@ mod tests {
         let guard = allocate(&mut service, None, network, 0, 0).unwrap();
         assert_eq!(service["spec"]["clusterIP"], "10.96.1.1");
         assert_eq!(guard.take, ["/registry/kontiki.io/allocations/addresses/10.96.1.1"]);
-        assert_eq!(network.first(), Ipv4Addr::new(10, 96, 0, 1));
+        assert_eq!(network.address(1), Ipv4Addr::new(10, 96, 0, 1));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod authorization;
 pub mod bootstrap;
 pub mod cache;
 pub mod handlers;
+pub mod kubelet;
 pub mod limits;
 pub mod metrics;
 pub mod negotiate;

@@ -48,6 +48,8 @@ pub struct Options {
     pub service_account_keys: Arc<crate::auth::keys::Keys>,
     /// Issuer of those tokens.
     pub issuer: String,
+    /// The way to the nodes; without it there are no logs and no commands.
+    pub kubelet: Option<Arc<crate::kubelet::KubeletClient>>,
 }
 
 impl Options {
@@ -68,6 +70,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Body, within the limit.
     pub body: Bytes,
+    /// The connection itself, for a request that takes it over.
+    pub upgrade: Mutex<Option<hyper::upgrade::OnUpgrade>>,
 }
 
 /// The parts of a running API server.
@@ -123,9 +127,10 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
 impl Handle {
     /// Answers a request of that user: the door for components in this process.
     pub async fn call(&self, user: UserInfo, request: Request<Bytes>) -> Response<Body> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let info = RequestInfo::parse(&head.method, &head.uri);
-        self.server.handle(Call { user, info, headers: head.headers, body }).await
+        let upgrade = Mutex::new(head.extensions.remove::<hyper::upgrade::OnUpgrade>());
+        self.server.handle(Call { user, info, headers: head.headers, body, upgrade }).await
     }
 
     /// The server itself.
@@ -218,9 +223,8 @@ impl ApiServer {
                     crate::auth::token_request::answer(&self.authenticator, &info.namespace, &info.name, request, now).await?;
                 Ok(response::json(http::StatusCode::CREATED, &answer))
             }
-            ("log" | "exec", _) if resource.key == PODS => {
-                Err(Status::service_unavailable("this server has no way to the nodes"))
-            }
+            ("log", _) if resource.key == PODS => crate::kubelet::logs(self, call).await,
+            ("exec", _) if resource.key == PODS => crate::kubelet::exec(self, call).await,
             (_, "get") => read::get(self, call, resource).await,
             (name, "update") => {
                 write::update(self, call, resource, write::Part::of(name).ok_or_else(Status::no_such_path)?).await

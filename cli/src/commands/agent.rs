@@ -16,7 +16,6 @@ use kontiki_kubelet::{
     runtime::embedded,
 };
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 /// Flags; each is also an environment variable and a key of the file that `--config` names.
 #[derive(clap::Args)]
@@ -207,7 +206,9 @@ fn taints(list: &str) -> Result<Vec<(String, String, String)>> {
     let taint = |part: &str| {
         let parsed = part.rsplit_once(':').filter(|(_, effect)| ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(effect));
         let Some((key, effect)) = parsed else {
-            bail!("--register-with-taints {part:?}: a taint is KEY=VALUE:EFFECT, the effect NoSchedule, PreferNoSchedule or NoExecute");
+            bail!(
+                "--register-with-taints {part:?}: a taint is KEY=VALUE:EFFECT, the effect NoSchedule, PreferNoSchedule or NoExecute"
+            );
         };
         let (key, value) = key.split_once('=').unwrap_or((key, ""));
         Ok((key.to_owned(), value.to_owned(), effect.to_owned()))

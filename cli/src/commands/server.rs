@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use kontiki_apiserver::{
     addresses::ServiceNetwork,
     auth::{certificate, keys::Keys},
-    bootstrap, server, service,
+    bootstrap,
+    kubelet::KubeletClient,
+    server, service,
 };
 use kontiki_store::{Options as StoreOptions, Service, TlsFiles};
 use prometheus_client::registry::Registry;
@@ -112,6 +114,14 @@ async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<
         service_network,
         service_account_keys: Arc::new(keys),
         issuer: format!("https://kubernetes.default.svc.{}", arguments.cluster_domain),
+        kubelet: Some(Arc::new(
+            KubeletClient::new(
+                &read(&arguments.client_ca_file)?,
+                &read(&arguments.kubelet_client_certificate_file)?,
+                &read(&arguments.kubelet_client_key_file)?,
+            )
+            .context("certificate for kubelets")?,
+        )),
     };
     let handle = service::start(options, metrics, cancel.clone());
     tokio::spawn(bootstrap::run(handle.clone(), cancel.clone()));

@@ -31,6 +31,7 @@ pub struct Arguments {
 /// Starts the cluster, or finds it running, and returns when every node is Ready.
 pub fn run(arguments: &Arguments) -> Result<()> {
     preflight::check()?;
-    let shape = Shape { name: arguments.name.clone(), servers: arguments.servers, agents: arguments.agents, port: arguments.port };
+    let shape =
+        Shape { name: arguments.name.clone(), servers: arguments.servers, agents: arguments.agents, port: arguments.port };
     up::run(&shape, arguments.registries.as_deref())
 }
