@@ -4,6 +4,9 @@ CACHE := $(or $(KONTIKI_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kontiki)
 export PATH := $(CACHE)/tools/bin:$(PATH)
 # RocksDB is compiled once, not for every profile; a shell function because setup may make it first.
 WITH_ROCKSDB = ROCKSDB_LIB_DIR="$$(tools/rocksdb.sh)" && export ROCKSDB_LIB_DIR ROCKSDB_STATIC=1
+# The shim is part of the binary; made here it is made once for every profile.
+SHIM := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/shim/kontiki-shim
+WITH_SHIM = cargo build --quiet --locked -p kontiki-shim --profile shim && export KONTIKI_SHIM="$(SHIM)"
 
 .PHONY: setup setup-test build up down test unit end-to-end bench chaos lint fmt
 
@@ -11,7 +14,7 @@ setup: ; @tools/setup.sh build
 setup-test: ; @tools/setup.sh test
 
 build: setup
-	@$(WITH_ROCKSDB) && cargo build --release --locked -p kontiki -p kontiki-shim
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo build --release --locked -p kontiki
 
 up: build
 	target/release/kontiki up $(ARGS)
@@ -22,21 +25,21 @@ down:
 test: setup-test lint unit end-to-end
 
 unit: setup
-	@$(WITH_ROCKSDB) && cargo test --locked --workspace --exclude kontiki-chaos-tests
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo test --locked --workspace --exclude kontiki-chaos-tests
 
 end-to-end: build
-	@$(WITH_ROCKSDB) && KONTIKI_BINARY=$(CURDIR)/target/release/kontiki cargo test --locked -p kontiki-chaos-tests
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && KONTIKI_BINARY=$(CURDIR)/target/release/kontiki cargo test --locked -p kontiki-chaos-tests
 
 bench: build
-	@$(WITH_ROCKSDB) && cargo run --release --locked -p kontiki-store --example load
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo run --release --locked -p kontiki-store --example load
 
 chaos: end-to-end
 
 lint: setup-test
 	cargo fmt --all --check
-	@$(WITH_ROCKSDB) && cargo clippy --locked --workspace --all-targets -- -D warnings
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo deny --locked check bans licenses sources
-	@$(WITH_ROCKSDB) && cargo test --locked -q -p kontiki-chaos-tests --test house
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo test --locked -q -p kontiki-chaos-tests --test house
 
 fmt:
 	cargo fmt --all

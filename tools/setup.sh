@@ -13,6 +13,7 @@ need c++ g++
 need cc gcc
 need make make
 need nft nftables
+need ip iproute2
 ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 || packages+=(libclang-dev)
 command -v clang++ >/dev/null 2>&1 || ls /usr/bin/clang++-[0-9]* >/dev/null 2>&1 || packages+=(clang)
 

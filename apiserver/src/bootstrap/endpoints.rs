@@ -55,7 +55,7 @@ async fn tend(handle: &Handle, lease: i64) -> Result<i64, String> {
         granted.id
     };
     let end = crate::storage::keys::range_end(PREFIX);
-    let request = pb::RangeRequest { key: PREFIX.into(), range_end: end.into(), keys_only: true, ..Default::default() };
+    let request = pb::RangeRequest { key: PREFIX.into(), range_end: end, keys_only: true, ..Default::default() };
     let found = kv.range(request).await.map_err(words)?;
     let address = |kv: &kontiki_proto::mvccpb::KeyValue| -> Option<IpAddr> {
         std::str::from_utf8(&kv.key).ok()?.strip_prefix(PREFIX)?.parse().ok()

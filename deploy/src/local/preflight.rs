@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Result, bail};
 
 /// Programs that a node calls, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 1] = [("nft", "nftables")];
+const PROGRAMS: [(&str, &str); 2] = [("nft", "nftables"), ("ip", "iproute2")];
 
 /// Checks the machine. The error says what is missing and how to get it.
 pub fn check() -> Result<()> {

@@ -105,6 +105,7 @@ fn provision_node(
     let user = format!("system:node:{}", node.name);
     let kubelet = Leaf { common_name: &user, organizations: &["system:nodes"], dns_names: &names, addresses: &own };
     leaf(&folder, "kubelet", &authorities.cluster, &kubelet)?;
+    write_atomically(&folder.join("resolv.conf"), b"", PUBLIC)?;
     write_yaml(&folder.join("agent.yaml"), &agent_settings(paths, shape, node))?;
     if node.role == Role::Agent {
         return Ok(());
@@ -190,6 +191,8 @@ fn agent_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
         "cluster-cidr": POD_CIDR,
         "cluster-domain": CLUSTER_DOMAIN,
         "port": KUBELET_PORT,
+        // The host's resolvers cannot be reached from the nodes: other names than the cluster's have no answer.
+        "resolv-conf": etc.join("resolv.conf"),
         "registries-file": etc.join("registries.yaml"),
         "image-proxy": format!("http://{LINK_ADDRESS}:{EGRESS_PORT}"),
     })

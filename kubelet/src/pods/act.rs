@@ -106,7 +106,7 @@ impl Worker {
             Ok(()) => {
                 let mut memory = self.memory.lock();
                 memory.failures.remove(name);
-                let long = observed.newest(name).is_some_and(|before| {
+                let long = observed.newest(name).filter(|before| before.started_at > 0).is_some_and(|before| {
                     let ran = u64::try_from(before.finished_at.saturating_sub(before.started_at)).unwrap_or(0);
                     Duration::from_nanos(ran) >= back_off::LONG_RUN
                 });

@@ -58,6 +58,8 @@ pub struct Worker {
     probers: Mutex<HashMap<String, Prober>>,
     /// What probers have found and no step has seen yet.
     news: Arc<Mutex<Vec<(String, Kind, bool)>>>,
+    /// Waits that an event has told of, by container.
+    told: Mutex<HashMap<String, String>>,
 }
 
 /// The probes of one running container.
@@ -89,6 +91,7 @@ impl Worker {
             wake,
             probers: Mutex::default(),
             news: Arc::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -161,11 +164,33 @@ impl Worker {
         self.read_messages(pod, &observed);
         let memory = self.memory.lock().clone();
         let plan = plan::plan(pod, desired.removed, &observed, &memory, now);
+        self.tell_of_waits(pod, &plan);
         if !desired.removed {
             self.report(pod, &observed, &memory, &plan.waiting, status);
         }
         self.act(pod, &plan.actions, &observed).await;
         plan
+    }
+
+    /// An event for each container that begins to wait for its next attempt.
+    fn tell_of_waits(&self, pod: &Pod, plan: &Plan) {
+        let mut told = self.told.lock();
+        told.retain(|name, _| plan.waiting.contains_key(name));
+        for (name, (reason, message)) in &plan.waiting {
+            if told.get(name) == Some(message) {
+                continue;
+            }
+            told.insert(name.clone(), message.clone());
+            let Some(spec) = model::container(pod, name) else { continue };
+            if reason == "CrashLoopBackOff" {
+                let text = format!("Back-off restarting failed container {name} in pod {}", model::describe(pod));
+                self.container_event(pod, spec, EventType::Warning, "BackOff", &text);
+            } else if reason == "ImagePullBackOff" {
+                let text = format!("Back-off pulling image \"{}\"", spec.image.as_deref().unwrap_or_default());
+                self.container_event(pod, spec, EventType::Normal, "BackOff", &text);
+                self.container_event(pod, spec, EventType::Warning, "Failed", "Error: ImagePullBackOff");
+            }
+        }
     }
 
     fn report(

@@ -16,7 +16,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
+    tungstenite::{
+        Message,
+        handshake::derive_accept_key,
+        protocol::{CloseFrame, Role, frame::coding::CloseCode},
+    },
 };
 
 use super::{Body, Query, text};
@@ -99,6 +103,11 @@ fn message(stream: u8, contents: &[u8]) -> Message {
     Message::Binary(bytes.freeze())
 }
 
+/// The regular end, said as such: clients take any other end for a failure.
+fn closing() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Default::default() }))
+}
+
 /// The result as a Status.
 fn result(exit: Result<i32, RuntimeError>) -> Value {
     match exit {
@@ -134,7 +143,7 @@ type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 async fn refuse(mut socket: Socket, error: &RuntimeError) {
     // Whoever asked may have gone.
     let _ = socket.send(message(RESULT, failure(error).to_string().as_bytes())).await;
-    let _ = socket.close(None).await;
+    let _ = socket.send(closing()).await;
 }
 
 async fn run(socket: Socket, session: ExecSession) {
@@ -170,6 +179,7 @@ async fn run(socket: Socket, session: ExecSession) {
         let exit = exit.await.unwrap_or_else(|_| Err(RuntimeError::NotFound("the end of the command".to_owned())));
         // Whoever asked may have gone.
         let _ = sink.send(message(RESULT, result(exit).to_string().as_bytes())).await;
+        let _ = sink.send(closing()).await;
         let _ = sink.close().await;
     };
     tokio::pin!(input, output);

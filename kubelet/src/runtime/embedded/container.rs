@@ -71,6 +71,9 @@ impl Embedded {
             fs::create_dir_all(logs).context("make the log's folder")?;
         }
         let version = options.hierarchies.version();
+        let mut config = config.clone();
+        config.resources.oom_score_adj = config.resources.oom_score_adj.map(|score| score.max(lowest_oom_score()));
+        let config = &config;
         let mut settings = table::limits(version, &config.resources);
         settings.extend(table::container(version, config.privileged));
         options.hierarchies.create(&record.cgroup, &settings)?;
@@ -198,4 +201,19 @@ impl Embedded {
         })
         .await
     }
+}
+
+/// The lowest out-of-memory score that this process may give: lowering one takes a capability that a nested
+/// machine may lack, and then its own is the limit.
+fn lowest_oom_score() -> i32 {
+    static LOWEST: std::sync::OnceLock<i32> = std::sync::OnceLock::new();
+    *LOWEST.get_or_init(|| {
+        const FILE: &str = "/proc/self/oom_score_adj";
+        let own = fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let lowered = fs::write(FILE, "-999").is_ok();
+        if lowered && let Err(error) = fs::write(FILE, own.to_string()) {
+            tracing::warn!(%error, "cannot take the out-of-memory score back");
+        }
+        if lowered { -1000 } else { own }
+    })
 }
