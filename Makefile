@@ -28,7 +28,7 @@ unit: setup
 	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo test --locked --workspace --exclude kontiki-chaos-tests
 
 end-to-end: build
-	@$(WITH_ROCKSDB) && $(WITH_SHIM) && KONTIKI_BINARY=$(CURDIR)/target/release/kontiki cargo test --locked -p kontiki-chaos-tests
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && files="$$(tools/test-files.sh)" && KONTIKI_TEST_FILES="$$files" KONTIKI_BINARY=$(CURDIR)/target/release/kontiki cargo test --locked -p kontiki-chaos-tests
 
 bench: build
 	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo run --release --locked -p kontiki-store --example load

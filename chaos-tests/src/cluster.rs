@@ -26,9 +26,10 @@ pub fn binary() -> Option<PathBuf> {
 }
 
 impl Cluster {
-    /// Starts a cluster of three servers.
-    pub fn start(binary: &Path, name: &str, port: u16) -> Result<Self> {
+    /// Starts a cluster of three servers and two agents; `mirrors` are the nodes' registries.yaml.
+    pub fn start(binary: &Path, name: &str, port: u16, mirrors: &str) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder")?;
+        std::fs::write(folder.path().join("registries.yaml"), mirrors).context("write the mirrors")?;
         let kubeconfig = folder.path().join("kubeconfig");
         let cluster = Self { name: name.to_owned(), kubeconfig, binary: binary.to_owned(), folder, port };
         cluster.up()?;
@@ -37,7 +38,20 @@ impl Cluster {
 
     /// Runs `kontiki up`: starts the cluster, or finds it.
     pub fn up(&self) -> Result<String> {
-        self.kontiki(&["up", "--name", &self.name, "--port", &self.port.to_string()])
+        let mirrors = self.folder.path().join("registries.yaml");
+        let mirrors = mirrors.to_str().context("the folder has a name")?;
+        self.kontiki(&["up", "--name", &self.name, "--port", &self.port.to_string(), "--registries", mirrors])
+    }
+
+    /// Runs `kontiki image import`.
+    pub fn import(&self, archive: &Path) -> Result<String> {
+        self.kontiki(&["image", "import", "--name", &self.name, archive.to_str().context("the archive has a name")?])
+    }
+
+    /// A folder for what belongs to the cluster.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Runs `kontiki down`.

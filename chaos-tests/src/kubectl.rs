@@ -40,9 +40,9 @@ impl Kubectl {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.arg("60").arg(&self.program).args(arguments).env("KUBECONFIG", &self.kubeconfig);
         // Discovery is cached by kubectl; a folder per cluster keeps one test from another's.
-        command.arg(format!("--cache-dir={}", self.kubeconfig.with_extension("cache").display()));
+        let cache = format!("--cache-dir={}", self.kubeconfig.with_extension("cache").display());
+        command.arg("60").arg(&self.program).arg(cache).args(arguments).env("KUBECONFIG", &self.kubeconfig);
         command
     }
 
