@@ -4,5 +4,6 @@
 //! is used here: what a test sees is what a user sees.
 
 pub mod cluster;
+pub mod etcd;
 pub mod kubectl;
 pub mod registry;

@@ -71,6 +71,11 @@ pub struct Field {
     pub map_type: &'static str,
     /// Default as JSON text; empty for none.
     pub default: &'static str,
+    /// Field number in protobuf; several where messages lie in between that JSON does not have. Empty for a
+    /// field that has none.
+    pub numbers: Vec<u32>,
+    /// Whether a zero value means something else than absence.
+    pub pointer: bool,
 }
 
 impl Field {
@@ -164,6 +169,8 @@ fn parse_field(name: &'static str, shape: &'static str, flags: impl Iterator<Ite
         list_keys: Vec::new(),
         map_type: "",
         default: "",
+        numbers: Vec::new(),
+        pointer: false,
     };
     for flag in flags {
         match flag.split_once('=') {
@@ -173,6 +180,8 @@ fn parse_field(name: &'static str, shape: &'static str, flags: impl Iterator<Ite
             Some(("list", value)) => field.list_type = value,
             Some(("keys", value)) => field.list_keys = value.split(',').collect(),
             Some(("map", value)) => field.map_type = value,
+            Some(("n", value)) => field.numbers = value.split('.').filter_map(|number| number.parse().ok()).collect(),
+            Some(("pointer", _)) => field.pointer = true,
             Some((_, value)) => field.default = value,
         }
     }

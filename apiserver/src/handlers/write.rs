@@ -7,6 +7,7 @@ use kontiki_api::{
     field::FieldError,
     object::{self, Encoded, meta, text},
     patch::{self, PatchType},
+    protobuf,
     registry::Resource,
     status::Status,
 };
@@ -71,7 +72,7 @@ pub fn is_dry_run(call: &Call) -> Result<bool, Status> {
     }
 }
 
-/// The body as JSON: YAML is converted.
+/// The body as JSON: YAML and protobuf are converted.
 pub fn json_body(call: &Call) -> Result<bytes::Bytes, Status> {
     let media = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match media.split(';').next().unwrap_or_default().trim() {
@@ -80,7 +81,11 @@ pub fn json_body(call: &Call) -> Result<bytes::Bytes, Status> {
             let value: Value = serde_norway::from_slice(&call.body).map_err(|error| Status::bad_request(error.to_string()))?;
             Ok(bytes::Bytes::from(value.to_string()))
         }
-        _ => Err(Status::unsupported_media_type(&["application/json", "application/yaml"])),
+        protobuf::MEDIA_TYPE => {
+            let value = protobuf::decode(&call.body).map_err(|error| Status::bad_request(error.to_string()))?;
+            Ok(bytes::Bytes::from(value.to_string()))
+        }
+        _ => Err(Status::unsupported_media_type(&["application/json", "application/yaml", protobuf::MEDIA_TYPE])),
     }
 }
 
