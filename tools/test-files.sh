@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches what only tests need into a cache folder and prints that folder: a registry that serves a real nginx,
-# and etcdctl. Debian packages are downloaded and unpacked, never installed; no service is started.
+# etcd, etcdctl and strace. Debian packages are downloaded and unpacked, never installed; no service is started.
 set -euo pipefail
 cache=${KONTIKI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kontiki}
 # Changes with this script, so that an old folder is never taken for a new one.
@@ -11,7 +11,7 @@ if [ -e "$folder/complete" ]; then
   exit
 fi
 if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg-deb >/dev/null 2>&1; then
-  echo "the end-to-end tests need Debian or Ubuntu's packages of nginx-light, busybox, docker-registry and etcd-client" >&2
+  echo "the end-to-end tests need Debian or Ubuntu's packages of nginx-light, busybox, docker-registry, etcd and strace" >&2
   exit 1
 fi
 echo "fetching what tests need into $folder (once)" >&2
@@ -37,7 +37,9 @@ closure() {
     grep -E '^[a-z0-9]' | grep -vE '^(debconf|perl|perl-base|dpkg|tar|cdebconf|debianutils|init-system-helpers|systemd|lsb-base|sysvinit-utils|mawk)(:|$)' | sort -u
 }
 fetch "$folder/nginx" $(closure nginx-light) busybox dash
-fetch "$folder/tools" docker-registry etcd-client
+fetch "$folder/tools" docker-registry etcd-client etcd-server strace libunwind8 liblzma5
+# One place for libraries, whatever the package calls it.
+if [ -d "$folder/tools/lib" ]; then cp -a "$folder/tools/lib/." "$folder/tools/usr/lib/"; fi
 
 # The image: users, folders and links that the packages' scripts would have made.
 root=$folder/nginx

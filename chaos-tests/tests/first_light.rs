@@ -2,6 +2,8 @@
 //!
 //! One cluster serves all tests, in order. Without root or kubectl they are skipped, with the reason.
 
+#[path = "first_light/disk.rs"]
+mod disk;
 #[path = "first_light/pods.rs"]
 mod pods;
 
@@ -65,11 +67,12 @@ impl Shared {
 
 type Test = fn(&Shared) -> Result<()>;
 /// In this order: libtest-mimic sorts by name.
-const TESTS: [(&str, Test); 14] = [
+const TESTS: [(&str, Test); 15] = [
     ("a_every_kubectl_reads", every_kubectl_reads),
     ("b_objects_are_created_changed_and_deleted", objects_are_created_changed_and_deleted),
     ("c_bad_input_is_refused_in_kubernetes_words", bad_input_is_refused_in_kubernetes_words),
     ("c_etcdctl_works_against_any_member", etcdctl_works_against_any_member),
+    ("c_writes_are_answered_after_a_quorums_fsync", disk::writes_are_answered_after_a_quorums_fsync),
     ("d_nginx_runs_behind_a_service", pods::nginx_runs_behind_a_service),
     ("e_scaling_fills_the_workers", pods::scaling_fills_the_workers),
     ("f_pods_are_replaced_and_looked_into", pods::pods_are_replaced_and_looked_into),
