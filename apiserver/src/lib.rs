@@ -10,6 +10,7 @@ pub mod auth;
 pub mod authorization;
 pub mod bootstrap;
 pub mod cache;
+pub mod grpc;
 pub mod handlers;
 pub mod kubelet;
 pub mod limits;
@@ -21,5 +22,7 @@ pub mod response;
 pub mod server;
 pub mod service;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 
 pub use service::{Handle, Options, start};

@@ -1,4 +1,5 @@
-//! The port: TLS, HTTP/1.1 and HTTP/2, a body within its limit, a user, then the one request path.
+//! The port: TLS, HTTP/1.1 and HTTP/2, a body within its limit, a user, then the one request path, for REST and
+//! gRPC alike.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -18,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::{UserInfo, certificate},
+    grpc::{self, Grpc},
     limits::BODY_BYTES_MAX,
     response::{self, Body},
     service::{DRAIN, Handle},
@@ -46,6 +48,7 @@ pub async fn serve(
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let connections = TaskTracker::new();
+    let grpc = Grpc::new(handle.clone());
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -53,7 +56,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, acceptor.clone(), handle.clone(), shutdown.clone()));
+                connections.spawn(connection(stream, acceptor.clone(), handle.clone(), grpc.clone(), shutdown.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "accept a connection");
@@ -66,14 +69,14 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, handle: Handle, shutdown: CancellationToken) {
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, handle: Handle, grpc: Grpc, shutdown: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await else { return };
     let certified = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(certificate::user);
     let certified = certified.map(Arc::new);
     let service = service_fn(move |request| {
-        let (handle, certified) = (handle.clone(), certified.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(&handle, certified.as_deref(), request).await) }
+        let (handle, grpc, certified) = (handle.clone(), grpc.clone(), certified.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(&handle, &grpc, certified.as_deref(), request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
@@ -91,11 +94,14 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, handle: Handle, sh
     let _ = serving.await;
 }
 
-async fn answer(handle: &Handle, certified: Option<&UserInfo>, request: Request<Incoming>) -> Response<Body> {
+async fn answer(handle: &Handle, grpc: &Grpc, certified: Option<&UserInfo>, request: Request<Incoming>) -> Response<Body> {
     let user = match handle.server().authenticator.authenticate(certified, request.headers(), Timestamp::now()).await {
         Ok(user) => user,
         Err(status) => return response::status(&status),
     };
+    if grpc::is_grpc(&request) {
+        return grpc.call(user, request).await;
+    }
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),

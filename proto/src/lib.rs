@@ -31,6 +31,14 @@ pub mod etcdserverpb {
 /// Kontiki's own packages, nested as they are named.
 #[allow(clippy::all)]
 pub mod kontiki {
+    /// The Kubernetes API over gRPC.
+    pub mod api {
+        /// Version 1.
+        #[allow(clippy::large_futures)]
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/kontiki.api.v1.rs"));
+        }
+    }
     /// What members of the store write and say to each other.
     pub mod store {
         /// Version 1.
