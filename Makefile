@@ -31,7 +31,8 @@ end-to-end: build
 	@$(WITH_ROCKSDB) && $(WITH_SHIM) && files="$$(tools/test-files.sh)" && KONTIKI_TEST_FILES="$$files" KONTIKI_BINARY=$(CURDIR)/target/release/kontiki cargo test --locked -p kontiki-chaos-tests
 
 bench: build
-	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo run --release --locked -p kontiki-store --example load
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo build --release --locked -p kontiki-store --examples
+	tools/bench.sh target/release/kontiki target/release/examples/load target/release/examples/member
 
 chaos: end-to-end
 

@@ -239,6 +239,21 @@ fn bad_input_is_refused_in_kubernetes_words(shared: &Shared) -> Result<()> {
             Err(error) => ensure!(error.to_string().contains(expected), "lacks {expected:?}: {error}"),
         }
     }
+    let large = format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: large}}, data: {{a: {}}}}}", "x".repeat(5 << 20));
+    let refused = kubectl.run_with(&["create", "-f", "-"], &large).err().context("5 MB were accepted")?;
+    ensure!(refused.to_string().contains("equest entity too large"), "{refused}");
+    let old = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"default","resourceVersion":"1"}}"#;
+    let refused = kubectl.run_with(&["replace", "-f", "-"], old).err().context("a stale version was accepted")?;
+    ensure!(
+        refused.to_string().contains("the object has been modified; please apply your changes to the latest version"),
+        "{refused}"
+    );
+    let token = kubectl.run(&["create", "token", "default"])?;
+    kubectl.run(&["config", "set-credentials", "nobody", &format!("--token={}", token.trim())])?;
+    let refused = kubectl.run(&["--user=nobody", "get", "secrets"]).err().context("anybody reads secrets")?;
+    let words = "secrets is forbidden: User \"system:serviceaccount:default:default\" cannot list resource \"secrets\" in API group \"\" \
+                 in the namespace \"default\"";
+    ensure!(refused.to_string().contains(words), "{refused}");
     let missing = kubectl.run(&["get", "pod", "nobody"]).err().context("found a pod that is not there")?;
     ensure!(missing.to_string().contains("pods \"nobody\" not found"), "{missing}");
     Ok(())

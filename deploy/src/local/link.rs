@@ -58,7 +58,8 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-fn is_pinned(path: &Path) -> bool {
+/// Whether the link namespace is there.
+pub fn is_pinned(path: &Path) -> bool {
     fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| mounts.lines().any(|line| line.split(' ').nth(1) == path.to_str()))
 }
 

@@ -61,7 +61,8 @@ pub fn run(shape: &Shape, registries: Option<&Path>) -> Result<()> {
 
 fn wait_ready(paths: &Paths, shape: &Shape, authority: &str, progress: &ProgressBar) -> Result<()> {
     let end = Instant::now() + DEADLINE;
-    while !paths.link().exists() {
+    // The file is there a moment before the namespace is bound to it.
+    while !link::is_pinned(&paths.link()) {
         if Instant::now() > end {
             bail!("the supervisor does not start; see {}", paths.supervisor_log().display());
         }
