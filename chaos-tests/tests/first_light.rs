@@ -67,7 +67,7 @@ impl Shared {
 
 type Test = fn(&Shared) -> Result<()>;
 /// In this order: libtest-mimic sorts by name.
-const TESTS: [(&str, Test); 15] = [
+const TESTS: [(&str, Test); 16] = [
     ("a_every_kubectl_reads", every_kubectl_reads),
     ("b_objects_are_created_changed_and_deleted", objects_are_created_changed_and_deleted),
     ("c_bad_input_is_refused_in_kubernetes_words", bad_input_is_refused_in_kubernetes_words),
@@ -75,6 +75,7 @@ const TESTS: [(&str, Test); 15] = [
     ("c_writes_are_answered_after_a_quorums_fsync", disk::writes_are_answered_after_a_quorums_fsync),
     ("d_nginx_runs_behind_a_service", pods::nginx_runs_behind_a_service),
     ("e_scaling_fills_the_workers", pods::scaling_fills_the_workers),
+    ("f_a_rollout_replaces_pods_within_its_limits", pods::a_rollout_replaces_pods_within_its_limits),
     ("f_pods_are_replaced_and_looked_into", pods::pods_are_replaced_and_looked_into),
     ("g_pods_are_fed_probed_and_restarted", pods::pods_are_fed_probed_and_restarted),
     ("h_an_imported_image_runs", pods::an_imported_image_runs),

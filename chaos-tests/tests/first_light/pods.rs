@@ -140,6 +140,34 @@ pub fn scaling_fills_the_workers(shared: &Shared) -> Result<()> {
     ready(&kubectl, REPLICAS).map(drop)
 }
 
+/// A new template replaces the old one pod by pod; limits are the kernel's own.
+pub fn a_rollout_replaces_pods_within_its_limits(shared: &Shared) -> Result<()> {
+    let kubectl = shared.kubectl()?;
+    let before = ready(&kubectl, REPLICAS)?;
+    kubectl.run(&["set", "env", "deployment/nginx", "COLOR=green"])?;
+    let said = kubectl.run(&["rollout", "status", "deployment/nginx", "--timeout=60s"])?;
+    ensure!(said.contains("successfully rolled out"), "{said}");
+    let after = ready(&kubectl, REPLICAS)?;
+    ensure!(after.iter().all(|pod| before.iter().all(|old| name(old) != name(pod))), "an old pod is still there");
+    let color = kubectl.run(&["exec", name(&after[0]), "--", "sh", "-c", "echo $COLOR"])?;
+    ensure!(color.trim() == "green", "{color}");
+    let sets = get(&kubectl, &["replicasets", "-l", "app=nginx"])?;
+    let sizes: BTreeSet<u64> = items(&sets).filter_map(|set| set["spec"]["replicas"].as_u64()).collect();
+    ensure!(sizes == BTreeSet::from([0, 3]), "{sizes:?}");
+    kubectl.run(&["rollout", "undo", "deployment/nginx"])?;
+    kubectl.run(&["rollout", "status", "deployment/nginx", "--timeout=60s"])?;
+    let history = kubectl.run(&["rollout", "history", "deployment/nginx"])?;
+    ensure!(history.contains("2 ") && history.contains("3 "), "{history}");
+    let pod = &ready(&kubectl, REPLICAS)?[0];
+    let (uid, node) = (pod["metadata"]["uid"].as_str().context("no uid")?, pod["spec"]["nodeName"].as_str().context("no node")?);
+    let group = format!("kontiki/{}/{node}/kubepods/pod{uid}", shared.cluster.name);
+    let read = |file: String| std::fs::read_to_string(file).ok();
+    let limit = read(format!("/sys/fs/cgroup/memory/{group}/memory.limit_in_bytes"))
+        .or(read(format!("/sys/fs/cgroup/{group}/memory.max")));
+    ensure!(limit.as_deref().map(str::trim) == Some("536870912"), "{group}: {limit:?}");
+    Ok(())
+}
+
 /// A deleted pod is replaced; logs follow; commands bring their output and exit code.
 pub fn pods_are_replaced_and_looked_into(shared: &Shared) -> Result<()> {
     let kubectl = shared.kubectl()?;
