@@ -10,6 +10,7 @@ pub mod auth;
 pub mod authorization;
 pub mod bootstrap;
 pub mod cache;
+mod compaction;
 pub mod grpc;
 pub mod handlers;
 pub mod kubelet;

@@ -104,6 +104,7 @@ pub struct Handle {
 pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -> Handle {
     let caches = cache::start(Arc::clone(&options.kv), shutdown.clone());
     let storage = Storage { kv: Arc::clone(&options.kv), caches };
+    tokio::spawn(crate::compaction::run(Arc::clone(&options.kv), shutdown.clone()));
     let index = authorization::follow::start(Arc::clone(&storage.caches), shutdown.clone());
     let objects = Arc::new(StoredObjects { storage: storage.clone() });
     let keys = Arc::clone(&options.service_account_keys);
