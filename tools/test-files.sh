@@ -36,7 +36,7 @@ closure() {
   apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances "$@" |
     grep -E '^[a-z0-9]' | grep -vE '^(debconf|perl|perl-base|dpkg|tar|cdebconf|debianutils|init-system-helpers|systemd|lsb-base|sysvinit-utils|mawk)(:|$)' | sort -u
 }
-fetch "$folder/nginx" $(closure nginx-light) busybox dash
+fetch "$folder/nginx" $(closure nginx-light curl) busybox dash
 fetch "$folder/tools" docker-registry etcd-client etcd-server strace libunwind8 liblzma5
 # One place for libraries, whatever the package calls it.
 if [ -d "$folder/tools/lib" ]; then cp -a "$folder/tools/lib/." "$folder/tools/usr/lib/"; fi
