@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Logs to standard error; `KONTIKI_LOG` chooses what.
 fn start_logging() {
-    let filter = EnvFilter::try_from_env("KONTIKI_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("KONTIKI_LOG").unwrap_or_else(|_| EnvFilter::new("info,hickory_server=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
 
 use crate::{
     probes::Verdicts,
-    runtime::{Container, Sandbox},
+    runtime::{Container, ContainerState, Sandbox},
 };
 
 /// What the runtime has of a pod.
@@ -17,6 +17,25 @@ pub struct Observed {
     pub sandboxes: Vec<Sandbox>,
     /// Its containers.
     pub containers: Vec<Container>,
+}
+
+impl Memory {
+    /// Takes note of the runs that are there.
+    pub fn count_runs(&mut self, observed: &Observed) {
+        for container in observed.containers.iter().filter(|container| container.state != ContainerState::Created) {
+            let next = self.next_attempts.entry(container.name.clone()).or_insert(0);
+            *next = (*next).max(container.attempt + 1);
+        }
+    }
+
+    /// Takes over the runs that the API knows of.
+    pub fn count_known(&mut self, pod: &Pod) {
+        for spec in containers(pod).iter().chain(init_containers(pod)) {
+            if let Some(restarts) = known_restarts(pod, &spec.name) {
+                self.next_attempts.insert(spec.name.clone(), restarts + 1);
+            }
+        }
+    }
 }
 
 impl Observed {
@@ -64,6 +83,9 @@ pub struct Memory {
     pub failures: BTreeMap<String, Failure>,
     /// Restarts since the last long run, by container.
     pub restarts: BTreeMap<String, u32>,
+    /// Number of each container's next run: what the API knew when the worker began, and what was seen since. A
+    /// node that was switched off has lost its containers, not their count.
+    pub next_attempts: BTreeMap<String, u32>,
     /// What probes found, by container identifier.
     pub verdicts: BTreeMap<String, Verdicts>,
     /// Set when the kubelet itself ended the pod.
@@ -140,7 +162,7 @@ pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
 }
 
-/// Restarts that the API knows of: a node that was switched off has lost its containers, not their count.
+/// Restarts that the API knows of a container that has run.
 pub fn known_restarts(pod: &Pod, container: &str) -> Option<u32> {
     let status = pod.status.as_ref()?;
     let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();

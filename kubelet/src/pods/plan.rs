@@ -321,8 +321,7 @@ fn begin(
         plan.actions.push(Action::Remove { id: unstarted.id.clone() });
     }
     let seen = newest.filter(|newest| newest.state != ContainerState::Created).map(|newest| newest.attempt + 1);
-    let known = model::known_restarts(pod, name).filter(|_| newest.is_none()).map(|restarts| restarts + 1);
-    let attempt = seen.or(known).unwrap_or(0);
+    let attempt = seen.max(memory.next_attempts.get(name).copied()).unwrap_or(0);
     plan.actions.push(Action::Start { sandbox: sandbox.id.clone(), container: name.clone(), attempt });
 }
 

@@ -106,7 +106,7 @@ impl Input<'_> {
             };
             last = self.observed.before_newest(&spec.name).map_or(json!({}), |before| self.terminated(before));
         }
-        let known = model::known_restarts(self.pod, &spec.name).unwrap_or(0);
+        let known = self.memory.next_attempts.get(&spec.name).map_or(0, |next| next.saturating_sub(1));
         let started = self.is_started(spec);
         let finished_init = !is_sidecar(spec) && model::init_containers(self.pod).iter().any(|init| init.name == spec.name);
         let mut status = json!({

@@ -98,7 +98,11 @@ impl Worker {
     /// Works until nothing of the pod is left, or `cancel`: then containers go on without it.
     pub(super) async fn run(self: Arc<Self>, mut desired: watch::Receiver<Desired>, cancel: CancellationToken) {
         let first = desired.borrow().pod.clone();
-        self.memory.lock().start_time = Some(start_time(&first).unwrap_or_else(Timestamp::now));
+        {
+            let mut memory = self.memory.lock();
+            memory.start_time = Some(start_time(&first).unwrap_or_else(Timestamp::now));
+            memory.count_known(&first);
+        }
         let target = reporter::Target {
             client: self.options.client.clone(),
             namespace: model::namespace(&first).to_owned(),
@@ -162,7 +166,11 @@ impl Worker {
         self.keep_probing(pod, &observed);
         self.check_deadline(pod, now);
         self.read_messages(pod, &observed);
-        let memory = self.memory.lock().clone();
+        let memory = {
+            let mut memory = self.memory.lock();
+            memory.count_runs(&observed);
+            memory.clone()
+        };
         let plan = plan::plan(pod, desired.removed, &observed, &memory, now);
         self.tell_of_waits(pod, &plan);
         if !desired.removed {

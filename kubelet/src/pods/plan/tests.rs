@@ -176,7 +176,11 @@ fn restarts_are_counted_on_after_a_power_cut() {
         "name": "a", "restartCount": 4, "containerID": "kontiki://x", "image": "", "imageID": "", "ready": true,
     }]});
     let pod = pod(json!({"status": status}));
-    assert_eq!(decide(&pod, &with(vec![]), &Memory::default()).actions, [start("a", 5)]);
+    let mut memory = Memory::default();
+    memory.count_known(&pod);
+    assert_eq!(decide(&pod, &with(vec![]), &memory).actions, [start("a", 5)]);
+    memory.count_runs(&with(vec![container("a", 5, ContainerState::Running, 0)]));
+    assert_eq!(decide(&pod, &with(vec![]), &memory).actions, [start("a", 6)], "its containers went with their sandbox");
 }
 
 #[test]
