@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod duration;
 pub mod field;
 pub mod kinds;
+pub mod managed;
 pub mod names;
 pub mod object;
 pub mod openapi;

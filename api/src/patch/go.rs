@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// `map[spec:map[replicas:3]]`, `[a b]`, `<nil>`.
-pub(super) fn print(value: &Value) -> String {
+pub(crate) fn print(value: &Value) -> String {
     let mut text = String::new();
     write(&mut text, value);
     text

@@ -17,6 +17,7 @@ use crate::field::FieldError;
 use crate::schema::Type;
 use crate::status::Status;
 
+pub(crate) use go::print as print_go;
 pub use strategic::strategic_merge;
 
 /// How a patch is written; the media type says so.

@@ -1,0 +1,114 @@
+//! A write that is no apply: its manager takes every field that it changed.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    Owned,
+    compare::Comparison,
+    entries::{self, Entry, Operation},
+    fields::FieldSet,
+};
+use crate::object::meta;
+
+/// Who writes, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'w> {
+    /// Name of the manager.
+    pub manager: &'w str,
+    /// Group and version in which it writes.
+    pub api_version: &'w str,
+    /// Subresource through which it writes; empty for the object's own path.
+    pub subresource: &'w str,
+    /// When.
+    pub now: Timestamp,
+}
+
+impl Writer<'_> {
+    pub(super) fn entry(&self, operation: Operation, fields: FieldSet) -> Entry {
+        Entry {
+            manager: if self.manager.is_empty() { "unknown".to_owned() } else { self.manager.to_owned() },
+            operation,
+            api_version: self.api_version.to_owned(),
+            subresource: self.subresource.to_owned(),
+            time: Some(meta::time(self.now)),
+            fields,
+        }
+    }
+}
+
+/// Fields that nobody owns: they are the server's, or say which object it is.
+pub(super) fn nobodys() -> FieldSet {
+    FieldSet::of(&[
+        &["apiVersion"],
+        &["kind"],
+        &["metadata"],
+        &["metadata", "name"],
+        &["metadata", "namespace"],
+        &["metadata", "creationTimestamp"],
+        &["metadata", "selfLink"],
+        &["metadata", "uid"],
+        &["metadata", "generation"],
+        &["metadata", "managedFields"],
+        &["metadata", "resourceVersion"],
+    ])
+}
+
+/// Sets `managedFields` of an object that is created. Fields below `ignored` belong to nobody.
+pub fn created(owned: &Owned<'_>, new: &mut Value, ignored: &FieldSet, writer: &Writer<'_>) {
+    let entries = entries::of_update(&Value::Null, new);
+    meta::remove(new, "managedFields");
+    let comparison = owned.compare(&json!({}), new).without(ignored);
+    entries::set(new, entries::cap(give(entries, comparison, writer)));
+}
+
+/// Sets `managedFields` of an object that is changed from `live` to `new`.
+pub fn update(owned: &Owned<'_>, live: &Value, new: &mut Value, writer: &Writer<'_>) {
+    let by_subresource = !writer.subresource.is_empty();
+    let entries = if by_subresource { entries::of_stored(live) } else { entries::of_update(live, new) };
+    let comparison = owned.compare(live, new);
+    if comparison.changed().difference(&nobodys()).is_empty() && comparison.removed.difference(&nobodys()).is_empty() {
+        if by_subresource || meta::get(new, "managedFields").is_none() {
+            meta::copy(new, live, "managedFields");
+        } else {
+            entries::set(new, entries);
+        }
+        return;
+    }
+    // An object whose owners were never written down begins to have some with its first apply.
+    if entries.is_empty() {
+        meta::remove(new, "managedFields");
+        return;
+    }
+    entries::set(new, entries::cap(give(entries, comparison, writer)));
+}
+
+/// Takes what was changed from all owners, and gives it to the writer.
+fn give(mut entries: Vec<Entry>, comparison: Comparison, writer: &Writer<'_>) -> Vec<Entry> {
+    let changed = comparison.changed();
+    take(&mut entries, &changed, &comparison.removed, None);
+    let own = changed.difference(&nobodys());
+    if !own.is_empty() {
+        let entry = writer.entry(Operation::Update, own);
+        match entries.iter_mut().find(|other| other.is_of(&entry)) {
+            Some(known) => {
+                let fields = std::mem::take(&mut known.fields).union(&entry.fields);
+                *known = Entry { fields, ..entry };
+            }
+            None => entries.push(entry),
+        }
+    }
+    entries
+}
+
+/// Takes fields from all owners but one.
+pub(super) fn take(entries: &mut Vec<Entry>, changed: &FieldSet, removed: &FieldSet, except: Option<&Entry>) {
+    for entry in entries.iter_mut().filter(|entry| except.is_none_or(|except| !entry.is_of(except))) {
+        for lost in [changed, removed] {
+            if entry.fields.intersects(lost) {
+                entry.fields = entry.fields.difference(lost);
+            }
+        }
+    }
+    entries.retain(|entry| !entry.fields.is_empty());
+}
