@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 
 use crate::schema::{self, Field, Scalar, Shape, Type};
 
+pub mod encode;
+
 /// Media type of the encoding.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 const MAGIC: &[u8] = b"k8s\0";
@@ -105,16 +107,19 @@ pub fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
     let type_meta = Parts::bytes_of(unknown, 1)?;
     let (api_version, kind) = (text(Parts::bytes_of(type_meta, 1)?)?, text(Parts::bytes_of(type_meta, 2)?)?);
     let raw = Parts::bytes_of(unknown, 2)?;
-    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let own = schema::find(&schema::type_name(group, version, &kind));
-    // Options of requests are the same in every group.
-    let common = || schema::find(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
-    let of = own.or_else(common).ok_or_else(|| ProtobufError::Kind(api_version.clone(), kind.clone()))?;
+    let of = type_of(&api_version, &kind).ok_or_else(|| ProtobufError::Kind(api_version.clone(), kind.clone()))?;
     let mut object = Map::new();
     object.insert("kind".to_owned(), json!(kind));
     object.insert("apiVersion".to_owned(), json!(api_version));
     message(of, &[], raw, &mut object, 0)?;
     Ok(Value::Object(object))
+}
+
+/// Type of a kind. Options of requests are the same in every group.
+fn type_of(api_version: &str, kind: &str) -> Option<&'static Type> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let own = schema::find(&schema::type_name(group, version, kind));
+    own.or_else(|| schema::find(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}")))
 }
 
 /// Reads a message of a type into an object; `within` are the numbers of the messages that JSON does not have.

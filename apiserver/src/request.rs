@@ -26,7 +26,7 @@ pub struct RequestInfo {
     pub name: String,
     /// The path as it was sent.
     pub path: String,
-    /// Query parameters, decoded; the last of a name wins, but for those in [`RequestInfo::repeated`].
+    /// Query parameters, decoded; the first of a name wins, but for those in [`RequestInfo::repeated`].
     pub query: HashMap<String, String>,
     /// Every value of each parameter, in order.
     pub repeated: Vec<(String, String)>,
@@ -40,7 +40,7 @@ impl RequestInfo {
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decode(&name.replace('+', " ")), decode(&value.replace('+', " ")));
-            info.query.insert(name.clone(), value.clone());
+            info.query.entry(name.clone()).or_insert_with(|| value.clone());
             info.repeated.push((name, value));
         }
         let parts: Vec<String> = uri.path().split('/').filter(|part| !part.is_empty()).map(decode).collect();
@@ -90,7 +90,7 @@ impl RequestInfo {
     }
 
     fn verb_of(&self, method: &Method) -> String {
-        let watching = matches!(self.parameter("watch"), "true" | "1");
+        let watching = self.flag("watch");
         let verb = match (method.as_str(), self.name.is_empty()) {
             ("GET" | "HEAD", _) if watching => "watch",
             ("GET" | "HEAD", false) => "get",
@@ -103,6 +103,17 @@ impl RequestInfo {
             _ => "",
         };
         verb.to_owned()
+    }
+
+    /// A query parameter that is true or false: one without a value is true.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        self.query.get(name).is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
+    }
+
+    /// Every value of a query parameter, in order.
+    pub fn every<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.repeated.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// A query parameter; empty where it is absent.

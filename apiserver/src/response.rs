@@ -1,18 +1,29 @@
 //! Answers: JSON, Status, streams of pieces.
 
+use std::{
+    io::Write,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use futures::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame, SizeHint};
 use kontiki_api::status::Status;
 use serde_json::Value;
+
+use crate::negotiate;
 
 /// What a body may fail with while it streams.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// Body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 
+/// Shorter answers are not compressed; kube-apiserver's threshold.
+const GZIP_BYTES_MIN: u64 = 128 * 1024;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A body that is there as a whole.
@@ -25,6 +36,66 @@ pub fn full(bytes: Bytes) -> Body {
 pub fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     use futures::StreamExt;
     StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
+}
+
+/// A body of pieces that are all there: its length is known.
+#[must_use]
+pub fn pieces(pieces: Vec<Bytes>) -> Body {
+    Pieces { rest: pieces.into() }.map_err(|never| match never {}).boxed_unsync()
+}
+
+struct Pieces {
+    rest: std::collections::VecDeque<Bytes>,
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.rest.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.iter().map(|piece| piece.len() as u64).sum())
+    }
+}
+
+/// The answer compressed, where the client takes that and it is large enough to pay.
+#[must_use]
+pub fn compress(request: &http::HeaderMap, response: Response<Body>) -> Response<Body> {
+    let large = response.body().size_hint().exact().is_some_and(|length| length > GZIP_BYTES_MIN);
+    if !large || response.headers().contains_key(header::CONTENT_ENCODING) || !negotiate::accepts_gzip(request) {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    head.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    head.headers.remove(header::CONTENT_LENGTH);
+    let encoder = Some(GzEncoder::new(Vec::new(), Compression::fast()));
+    let compressed = futures::stream::try_unfold((body, encoder), async |(mut body, mut encoder)| {
+        loop {
+            let Some(gzip) = encoder.as_mut() else { return Ok(None) };
+            let piece = match body.frame().await.transpose()? {
+                Some(frame) => {
+                    gzip.write_all(&frame.into_data().unwrap_or_default())?;
+                    std::mem::take(gzip.get_mut())
+                }
+                None => match encoder.take() {
+                    Some(gzip) => gzip.finish()?,
+                    None => return Ok(None),
+                },
+            };
+            if !piece.is_empty() {
+                return Ok::<_, BodyError>(Some((Frame::data(Bytes::from(piece)), (body, encoder))));
+            }
+        }
+    });
+    Response::from_parts(head, StreamBody::new(compressed).boxed_unsync())
 }
 
 /// An answer with any body.

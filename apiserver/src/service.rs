@@ -27,9 +27,10 @@ use crate::{
     auth::{Authenticator, Objects, UserInfo},
     authorization::{self, Attributes, Index},
     cache,
-    handlers::{delete, paths, read, subresource, watch, write},
+    handlers::{delete, encode, paths, read, subresource, watch, write},
     limits::{REQUEST_DEADLINE, REQUESTS_MAX},
     metrics::Metrics,
+    negotiate,
     request::RequestInfo,
     response::{self, Body},
     storage::{Storage, keys},
@@ -153,14 +154,14 @@ impl ApiServer {
         let work = std::panic::AssertUnwindSafe(self.limited(&call)).catch_unwind();
         let response = match work.await {
             Ok(Ok(response)) => response,
-            Ok(Err(status)) => response::status(&status),
+            Ok(Err(status)) => encode::status(&status, &negotiate::accept_status(&call.headers)),
             Err(_) => {
                 self.counters.count_panic();
                 response::status(&Status::internal_error("this request caused apiserver to panic. Look in the logs for details"))
             }
         };
         self.counters.count(labels, response.status(), began.elapsed());
-        response
+        response::compress(&call.headers, response)
     }
 
     async fn limited(&self, call: &Call) -> Result<Response<Body>, Status> {
@@ -222,7 +223,7 @@ impl ApiServer {
                 let now = Timestamp::now();
                 let answer =
                     crate::auth::token_request::answer(&self.authenticator, &info.namespace, &info.name, request, now).await?;
-                Ok(response::json(http::StatusCode::CREATED, &answer))
+                encode::value_in(http::StatusCode::CREATED, &answer, &negotiate::accept_without_tables(&call.headers)?)
             }
             ("log", _) if resource.key == PODS => crate::kubelet::logs(self, call).await,
             ("exec", _) if resource.key == PODS => crate::kubelet::exec(self, call).await,
@@ -240,6 +241,7 @@ impl ApiServer {
         if key.kind == "Binding" {
             return subresource::bind(self, call, "").await;
         }
+        let accepted = negotiate::accept_without_tables(&call.headers)?;
         let review = review_body(call)?;
         let answer = if key.group == "authentication.k8s.io" {
             crate::auth::reviews::answer(&self.authenticator, key, &call.user, review, Timestamp::now()).await?
@@ -247,7 +249,7 @@ impl ApiServer {
             let index = self.index.read();
             authorization::reviews::answer(&index, key, &call.info.namespace, &call.user, review)?
         };
-        Ok(response::json(http::StatusCode::CREATED, &answer))
+        encode::value_in(http::StatusCode::CREATED, &answer, &accepted)
     }
 
     /// What `/readyz` checks.

@@ -1,11 +1,15 @@
 //! One resource: its objects in order of their keys, and a window of its recent events.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use imbl::OrdMap;
 use kontiki_api::{
     object::{Encoded, Header, ObjectError},
+    protobuf::encode as protobuf,
     registry::Resource,
     selector::{FieldSelector, LabelSelector},
 };
@@ -29,9 +33,17 @@ pub struct CachedObject {
     pub fields: Vec<String>,
     /// Revision of its last change.
     pub revision: i64,
+    protobuf: OnceLock<Option<Bytes>>,
 }
 
 impl CachedObject {
+    /// Its protobuf message, without the envelope; made on first use. `None` for a kind that has none.
+    #[must_use]
+    pub fn protobuf(&self, resource: &Resource) -> Option<Bytes> {
+        let encode = || protobuf::message(resource.type_()?, &self.encoded.value());
+        self.protobuf.get_or_init(encode).clone()
+    }
+
     /// Whether selectors select it.
     #[must_use]
     pub fn selected(&self, resource: &Resource, labels: &LabelSelector, fields: &FieldSelector) -> bool {
@@ -58,7 +70,7 @@ pub fn decode_object(resource: &Resource, key: &str, stored: &[u8], revision: i6
         let value = encoded.value();
         paths.iter().map(|path| resource.strategy.field_value(&value, path)).collect()
     };
-    Ok(CachedObject { key: key.into(), encoded, header, fields, revision })
+    Ok(CachedObject { key: key.into(), encoded, header, fields, revision, protobuf: OnceLock::new() })
 }
 
 /// What happened to an object.

@@ -27,7 +27,7 @@ pub async fn get(server: &ApiServer, call: &Call, resource: &'static Resource) -
             server.storage.get_cached(resource, &info.namespace, &info.name)?
         }
     };
-    encode::object(StatusCode::OK, resource, &object.encoded, &accepted, encode::include_object(info)?)
+    encode::cached(StatusCode::OK, resource, &object, &accepted, encode::include_object(info)?)
 }
 
 /// list.
