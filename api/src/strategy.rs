@@ -27,6 +27,11 @@ pub struct Column {
 
 /// Behaviour of one kind.
 pub trait Strategy: Send + Sync + 'static {
+    /// What a CustomResourceDefinition says of this kind now; `None` for built-in kinds.
+    fn custom(&self) -> Option<std::sync::Arc<crate::custom::strategy::Served>> {
+        None
+    }
+
     /// Fills in the fields that a user may leave out, as v1.36 does on decoding.
     fn set_defaults(&self, _object: &mut Value) {}
 

@@ -19,6 +19,8 @@ mod service;
 mod service_account;
 pub mod validate;
 
+pub(crate) use common::keep;
+
 use crate::{resources::ResourceKey, strategy::Strategy};
 
 /// Strategy of a resource's kind.

@@ -1,0 +1,169 @@
+//! JSON becomes values, guided by types where they are known, and values become JSON.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+use crate::{
+    functions::time,
+    types::{Type, Types},
+    value::{Key, Value, duration_text},
+};
+
+/// How names that are no identifiers are written in expressions.
+const ESCAPES: [(&str, &str); 4] = [("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
+const KEYWORDS: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
+/// A property's name as expressions write it; `None` for one that they cannot.
+#[must_use]
+pub fn escape(name: &str) -> Option<String> {
+    if KEYWORDS.contains(&name) {
+        return Some(format!("__{name}__"));
+    }
+    let mut letters = name.chars();
+    let first = letters.next()?;
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    if !(first.is_ascii_alphabetic() || first == '_')
+        || !name.chars().all(|letter| plain(letter) || matches!(letter, '.' | '-' | '/'))
+    {
+        return None;
+    }
+    Some(ESCAPES.iter().fold(name.to_owned(), |name, (plain, escaped)| name.replace(plain, escaped)))
+}
+
+/// The property that an expression means.
+#[must_use]
+pub fn unescape(name: &str) -> String {
+    if !name.contains("__") {
+        return name.to_owned();
+    }
+    if let Some(inner) = name.strip_prefix("__").and_then(|name| name.strip_suffix("__"))
+        && KEYWORDS.contains(&inner)
+    {
+        return inner.to_owned();
+    }
+    let mut plain = String::new();
+    let mut rest = name;
+    'letters: while !rest.is_empty() {
+        for (letter, escaped) in ESCAPES {
+            if let Some(after) = rest.strip_prefix(escaped) {
+                plain.push_str(letter);
+                rest = after;
+                continue 'letters;
+            }
+        }
+        let length = rest.chars().next().map_or(1, char::len_utf8);
+        plain.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    plain
+}
+
+/// A value of that type.
+#[must_use]
+pub fn from_json(json: &Json, type_: &Type, types: &dyn Types) -> Value {
+    match (json, type_) {
+        (Json::Null, _) => Value::Null,
+        (Json::Bool(value), _) => Value::Bool(*value),
+        (Json::Number(number), Type::Double) => Value::Double(number.as_f64().unwrap_or_default()),
+        (Json::Number(number), _) => match (number.as_i64(), number.as_f64()) {
+            (Some(value), _) => Value::Int(value),
+            // An integer that JSON wrote with a fraction of zero.
+            (None, Some(value)) if *type_ == Type::Int => Value::Int(value as i64),
+            (None, value) => Value::Double(value.unwrap_or_default()),
+        },
+        (Json::String(text), Type::Timestamp) => text.parse::<Timestamp>().map_or_else(|_| Value::text(text), Value::Timestamp),
+        (Json::String(text), Type::Duration) => time::parse_duration(text).map_or_else(|| Value::text(text), Value::Duration),
+        (Json::String(text), Type::Bytes) => {
+            BASE64_STANDARD.decode(text).map_or_else(|_| Value::text(text), |bytes| Value::Bytes(bytes.into()))
+        }
+        (Json::String(text), _) => Value::text(text),
+        (Json::Array(items), type_) => {
+            let item = if let Type::List(item) = type_ { item.as_ref() } else { &Type::Dyn };
+            Value::list(items.iter().map(|json| from_json(json, item, types)).collect())
+        }
+        (Json::Object(members), type_) => {
+            let entries = members.iter().map(|(name, json)| {
+                let value = match type_ {
+                    Type::Map(_, value) => value.as_ref().clone(),
+                    Type::Object(object) => {
+                        let field = escape(name).and_then(|name| types.field(object, &name));
+                        field.unwrap_or(Type::Dyn)
+                    }
+                    _ => Type::Dyn,
+                };
+                (Key::String(Arc::from(name.as_str())), from_json(json, &value, types))
+            });
+            Value::map(entries.collect::<BTreeMap<_, _>>())
+        }
+    }
+}
+
+/// JSON of a value; `None` for one that JSON does not have.
+#[must_use]
+pub fn to_json(value: &Value) -> Option<Json> {
+    Some(match value {
+        Value::Null | Value::Optional(None) => Json::Null,
+        Value::Bool(value) => Json::Bool(*value),
+        Value::Int(value) => Json::from(*value),
+        Value::Uint(value) => Json::from(*value),
+        Value::Double(value) => serde_json::Number::from_f64(*value).map(Json::Number)?,
+        Value::String(text) => Json::from(text.as_ref()),
+        Value::Bytes(bytes) => Json::from(BASE64_STANDARD.encode(bytes)),
+        Value::List(items) => Json::Array(items.iter().map(to_json).collect::<Option<_>>()?),
+        Value::Map(entries) => {
+            let member = |(key, value): (&Key, &Value)| Some((key.to_value().to_string(), to_json(value)?));
+            Json::Object(entries.iter().map(member).collect::<Option<_>>()?)
+        }
+        Value::Timestamp(time) => Json::from(time.to_string()),
+        Value::Duration(duration) => Json::from(duration_text(*duration)),
+        Value::Optional(Some(value)) => to_json(value)?,
+        Value::Quantity(_) | Value::Ip(_) | Value::Cidr(..) | Value::Url(_) | Value::Semver(_) => Json::from(value.to_string()),
+        Value::Type(_) | Value::Format(_) | Value::Host(_) => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_and_come_back() {
+        for (name, escaped) in [
+            ("plain", "plain"),
+            ("a-b", "a__dash__b"),
+            ("a.b/c", "a__dot__b__slash__c"),
+            ("if", "__if__"),
+            ("a__b", "a__underscores__b"),
+            ("namespace", "__namespace__"),
+        ] {
+            assert_eq!(escape(name).as_deref(), Some(escaped));
+            assert_eq!(unescape(escaped), name);
+        }
+        assert_eq!(escape("1a"), None);
+    }
+}
