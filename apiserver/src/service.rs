@@ -16,16 +16,17 @@ use kontiki_api::{
     status::Status,
 };
 use kontiki_store::kv::Kv;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::ServiceNetwork,
+    admission::{self, Chain, Operation},
     auth::{Authenticator, Objects, UserInfo},
-    authorization::{self, Attributes, Index},
+    authorization::{self, Attributes, Authorizer},
     cache,
     handlers::{delete, encode, paths, read, subresource, watch, write},
     limits::{REQUEST_DEADLINE, REQUESTS_MAX},
@@ -81,8 +82,10 @@ pub struct ApiServer {
     pub options: Options,
     /// Objects.
     pub storage: Storage,
-    /// Roles and bindings.
-    pub index: Arc<RwLock<Index>>,
+    /// What users may do.
+    pub authorizer: Arc<Authorizer>,
+    /// What every write must pass.
+    pub admission: Chain,
     /// Users.
     pub authenticator: Authenticator,
     /// What `/metrics` shows.
@@ -106,7 +109,7 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
     let caches = cache::start(Arc::clone(&options.kv), shutdown.clone());
     let storage = Storage { kv: Arc::clone(&options.kv), caches };
     tokio::spawn(crate::compaction::run(Arc::clone(&options.kv), shutdown.clone()));
-    let index = authorization::follow::start(Arc::clone(&storage.caches), shutdown.clone());
+    let authorizer = authorization::follow::start(Arc::clone(&storage.caches), shutdown.clone());
     let objects = Arc::new(StoredObjects { storage: storage.clone() });
     let keys = Arc::clone(&options.service_account_keys);
     let authenticator = Authenticator::new(keys, options.issuer.clone(), Vec::new(), objects);
@@ -115,7 +118,8 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
     let server = ApiServer {
         options,
         storage,
-        index,
+        authorizer,
+        admission: Chain::new(admission::plugins()),
         authenticator,
         metrics: Mutex::new(metrics),
         shutdown,
@@ -177,11 +181,7 @@ impl ApiServer {
     }
 
     async fn authorized(&self, call: &Call) -> Result<Response<Body>, Status> {
-        let attributes = attributes(&call.info);
-        let decision = self.index.read().authorize(&call.user, &attributes);
-        if let authorization::Decision::Denied(reason) = decision {
-            return Err(attributes.forbidden(&call.user, &reason));
-        }
+        self.authorize(&call.user, &Attributes::of_request(&call.info)).await?;
         if !call.info.is_resource {
             return paths::answer(self, call);
         }
@@ -209,6 +209,21 @@ impl ApiServer {
         }
     }
 
+    /// Lets a user do something, or says that it may not. A refusal is checked again once everything that was written
+    /// before it is known here: the role or the pod that it is about may have come a moment ago, by another server.
+    pub async fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<(), Status> {
+        if self.authorizer.authorize(user, attributes).is_allowed() {
+            return Ok(());
+        }
+        if let Ok(revision) = self.storage.catch_up().await {
+            self.authorizer.settled(revision).await;
+        }
+        match self.authorizer.authorize(user, attributes) {
+            authorization::Decision::Allowed(_) => Ok(()),
+            authorization::Decision::Denied(reason) => Err(attributes.forbidden(user, &reason)),
+        }
+    }
+
     async fn subresource(&self, call: &Call, resource: &'static Resource) -> Result<Response<Body>, Status> {
         let info = &call.info;
         let part = resource.subresource(&info.subresource).ok_or_else(Status::no_such_path)?;
@@ -219,14 +234,18 @@ impl ApiServer {
             ("scale", _) => subresource::scale(self, call, resource).await,
             ("binding", _) => subresource::bind(self, call, &info.name).await,
             ("token", _) if resource.key == SERVICE_ACCOUNTS => {
-                let request = review_body(call)?;
+                let mut request = review_body(call)?;
+                self.admit(call, resource, Operation::Create, &mut request).await?;
                 let now = Timestamp::now();
                 let answer =
                     crate::auth::token_request::answer(&self.authenticator, &info.namespace, &info.name, request, now).await?;
                 encode::value_in(http::StatusCode::CREATED, &answer, &negotiate::accept_without_tables(&call.headers)?)
             }
             ("log", _) if resource.key == PODS => crate::kubelet::logs(self, call).await,
-            ("exec", _) if resource.key == PODS => crate::kubelet::exec(self, call).await,
+            ("exec", _) if resource.key == PODS => {
+                self.admit(call, resource, Operation::Connect, &mut connect_options(part.kind, &call.info)).await?;
+                crate::kubelet::exec(self, call).await
+            }
             (_, "get") => read::get(self, call, resource).await,
             (name, "update") => {
                 write::update(self, call, resource, write::Part::of(name).ok_or_else(Status::no_such_path)?).await
@@ -236,18 +255,30 @@ impl ApiServer {
         }
     }
 
+    /// Admission of what is not stored: connections, tokens and reviews.
+    async fn admit(
+        &self,
+        call: &Call,
+        resource: &'static Resource,
+        operation: Operation,
+        object: &mut Value,
+    ) -> Result<(), Status> {
+        let request = admission::Request::of(call, resource, operation, &call.info.name)?;
+        self.admission.admit(self, &request, object, &Value::Null).await
+    }
+
     async fn review(&self, call: &Call, resource: &'static Resource) -> Result<Response<Body>, Status> {
         let key = &resource.key;
         if key.kind == "Binding" {
             return subresource::bind(self, call, "").await;
         }
         let accepted = negotiate::accept_without_tables(&call.headers)?;
-        let review = review_body(call)?;
+        let mut review = review_body(call)?;
+        self.admit(call, resource, Operation::Create, &mut review).await?;
         let answer = if key.group == "authentication.k8s.io" {
             crate::auth::reviews::answer(&self.authenticator, key, &call.user, review, Timestamp::now()).await?
         } else {
-            let index = self.index.read();
-            authorization::reviews::answer(&index, key, &call.info.namespace, &call.user, review)?
+            authorization::reviews::answer(&self.authorizer, key, &call.info.namespace, &call.user, review)?
         };
         encode::value_in(http::StatusCode::CREATED, &answer, &accepted)
     }
@@ -274,17 +305,22 @@ fn review_body(call: &Call) -> Result<Value, Status> {
     serde_json::from_slice(&write::json_body(call)?).map_err(|error| Status::bad_request(error.to_string()))
 }
 
-fn attributes(info: &RequestInfo) -> Attributes {
-    Attributes {
-        verb: info.verb.clone(),
-        group: info.group.clone(),
-        version: info.version.clone(),
-        resource: info.resource.clone(),
-        subresource: info.subresource.clone(),
-        namespace: info.namespace.clone(),
-        name: info.name.clone(),
-        path: info.path.clone(),
+/// What a connection asks for, as an object of the kind that the subresource names.
+fn connect_options(kind: &str, info: &RequestInfo) -> Value {
+    let mut options = json!({ "kind": kind, "apiVersion": "v1" });
+    for (name, value) in &info.repeated {
+        match (name.as_str(), value.as_str()) {
+            ("command", word) => {
+                let mut words = options["command"].as_array().cloned().unwrap_or_default();
+                words.push(json!(word));
+                options["command"] = Value::Array(words);
+            }
+            (name, "true" | "1") => options[name] = json!(true),
+            (name, "false" | "0") => options[name] = json!(false),
+            (name, text) => options[name] = json!(text),
+        }
     }
+    options
 }
 
 impl RequestInfo {

@@ -53,3 +53,16 @@ pub async fn call(handle: &Handle, user: &UserInfo, method: Method, path: &str, 
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (code, serde_json::from_slice(&body).unwrap_or(Value::Null))
 }
+
+/// Asks until there is an answer, while background work goes on.
+pub async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let wait = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.unwrap()
+}

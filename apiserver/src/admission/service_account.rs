@@ -1,13 +1,15 @@
 //! `ServiceAccount`: a pod runs as an account of its namespace and finds its token in a well-known place.
 //! <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#serviceaccount-admission-controller>
 
+use async_trait::async_trait;
 use kontiki_api::{
-    object::{meta, text},
-    resources::SERVICE_ACCOUNTS,
+    object::text,
+    resources::{PODS, SERVICE_ACCOUNTS},
     status::Status,
 };
 use serde_json::{Value, json};
 
+use super::{Operation, Plugin, Request, lookup};
 use crate::service::ApiServer;
 
 const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -16,21 +18,34 @@ const EXPIRATION: i64 = 3607;
 /// Letters of a volume's name: no vowels, as names are made elsewhere.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// Completes a new pod.
-pub async fn complete(server: &ApiServer, pod: &mut Value) -> Result<(), Status> {
-    let namespace = meta::namespace(pod).to_owned();
-    if text(pod, "/spec/serviceAccountName").is_empty() {
-        pod["spec"]["serviceAccountName"] = json!("default");
+/// The plugin.
+pub struct ServiceAccount;
+
+#[async_trait]
+impl Plugin for ServiceAccount {
+    fn name(&self) -> &'static str {
+        "ServiceAccount"
     }
-    let name = text(pod, "/spec/serviceAccountName").to_owned();
-    pod["spec"]["serviceAccount"] = json!(name);
-    let Some(account) = super::find(server, &SERVICE_ACCOUNTS, &namespace, &name).await? else {
-        let why = format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
-        return Err(Status::forbidden("", "pods", meta::name(pod), &why));
-    };
-    let suffix: String = (0..5).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect();
-    mount(pod, &account, &suffix);
-    Ok(())
+
+    fn handles(&self, request: &Request<'_>) -> bool {
+        request.operation == Operation::Create && request.is(&PODS)
+    }
+
+    async fn mutate(&self, server: &ApiServer, request: &Request<'_>, pod: &mut Value, _: &Value) -> Result<(), Status> {
+        let namespace = request.namespace;
+        if text(pod, "/spec/serviceAccountName").is_empty() {
+            pod["spec"]["serviceAccountName"] = json!("default");
+        }
+        let name = text(pod, "/spec/serviceAccountName").to_owned();
+        pod["spec"]["serviceAccount"] = json!(name);
+        let Some(account) = lookup::find(server, &SERVICE_ACCOUNTS, namespace, &name).await? else {
+            let why = format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
+            return Err(request.forbidden(why));
+        };
+        let suffix: String = (0..5).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect();
+        mount(pod, &account, &suffix);
+        Ok(())
+    }
 }
 
 /// Adds the token's volume and the account's pull secrets.

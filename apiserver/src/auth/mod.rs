@@ -14,6 +14,7 @@ pub mod claims;
 pub mod keys;
 mod objects;
 pub mod reviews;
+pub mod signing_request;
 pub mod token_request;
 pub mod user;
 

@@ -78,6 +78,12 @@ pub fn service_account_name(namespace: &str, name: &str) -> String {
     format!("system:serviceaccount:{namespace}:{name}")
 }
 
+/// Name of the node that a user is, if it is one.
+#[must_use]
+pub fn node_name(user: &UserInfo) -> Option<&str> {
+    user.name.strip_prefix("system:node:").filter(|_| user.is_in(GROUP_NODES))
+}
+
 /// Namespace and name of a service account, if a user name is one's.
 #[must_use]
 pub fn split_service_account_name(user: &str) -> Option<(&str, &str)> {

@@ -1,8 +1,8 @@
 //! What a request wants to do, as authorization sees it, and what it answers.
 
-use kontiki_api::status::Status;
+use kontiki_api::{selector::FieldSelector, status::Status};
 
-use crate::auth::UserInfo;
+use crate::{auth::UserInfo, request::RequestInfo};
 
 /// What a request wants to do. Empty text means "none": no namespace, no name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,9 +23,35 @@ pub struct Attributes {
     pub name: String,
     /// Path of a request that is no resource, such as `/healthz`.
     pub path: String,
+    /// Fields that a list, watch or collection is limited to.
+    pub fields: FieldSelector,
 }
 
 impl Attributes {
+    /// What a request wants. A collection that is limited to one name is about the object of that name.
+    #[must_use]
+    pub fn of_request(info: &RequestInfo) -> Self {
+        let collection = info.is_resource && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection");
+        // What cannot be read limits nothing; the handler refuses it.
+        let fields = if collection {
+            FieldSelector::parse(info.parameter("fieldSelector")).unwrap_or_default()
+        } else {
+            FieldSelector::default()
+        };
+        let name = if info.name.is_empty() { fields.required("metadata.name").unwrap_or_default() } else { &info.name };
+        Self {
+            verb: info.verb.clone(),
+            group: info.group.clone(),
+            version: info.version.clone(),
+            resource: info.resource.clone(),
+            subresource: info.subresource.clone(),
+            namespace: info.namespace.clone(),
+            name: name.to_owned(),
+            path: info.path.clone(),
+            fields,
+        }
+    }
+
     /// A request for a path that is no resource.
     #[must_use]
     pub fn of_path(verb: &str, path: &str) -> Self {

@@ -13,7 +13,7 @@ use kontiki_api::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Attributes, Decision, index::Index, rules::PolicyRule};
+use super::{Attributes, Authorizer, Decision, rules::PolicyRule};
 use crate::auth::UserInfo;
 
 #[derive(Debug, Default, Deserialize)]
@@ -46,11 +46,17 @@ struct PathAttributes {
 }
 
 /// Answers a review: the object with its status filled in. `namespace` is that of the path.
-pub fn answer(index: &Index, key: &ResourceKey, namespace: &str, user: &UserInfo, mut review: Value) -> Result<Value, Status> {
+pub fn answer(
+    authorizer: &Authorizer,
+    key: &ResourceKey,
+    namespace: &str,
+    user: &UserInfo,
+    mut review: Value,
+) -> Result<Value, Status> {
     let status = if *key == SELF_SUBJECT_RULES_REVIEWS {
-        rules_status(index, user, &review["spec"])?
+        rules_status(authorizer, user, &review["spec"])?
     } else {
-        access_status(index, key, namespace, user, &review["spec"])?
+        access_status(authorizer, key, namespace, user, &review["spec"])?
     };
     review["kind"] = json!(key.kind);
     review["apiVersion"] = json!(key.api_version());
@@ -62,7 +68,13 @@ pub fn answer(index: &Index, key: &ResourceKey, namespace: &str, user: &UserInfo
     Ok(review)
 }
 
-fn access_status(index: &Index, key: &ResourceKey, namespace: &str, user: &UserInfo, spec: &Value) -> Result<Value, Status> {
+fn access_status(
+    authorizer: &Authorizer,
+    key: &ResourceKey,
+    namespace: &str,
+    user: &UserInfo,
+    spec: &Value,
+) -> Result<Value, Status> {
     let spec = Option::<Spec>::deserialize(spec).map_err(|error| Status::bad_request(error.to_string()))?.unwrap_or_default();
     let about_self = *key == SELF_SUBJECT_ACCESS_REVIEWS;
     let errors = mistakes(&spec, about_self);
@@ -79,10 +91,10 @@ fn access_status(index: &Index, key: &ResourceKey, namespace: &str, user: &UserI
     }
     let request = attributes(&spec);
     let decision = if about_self {
-        index.authorize(user, &request)
+        authorizer.authorize(user, &request)
     } else {
         let groups = spec.groups.unwrap_or_default();
-        index.authorize(&UserInfo { name: spec.user, groups, uid: spec.uid, ..UserInfo::default() }, &request)
+        authorizer.authorize(&UserInfo { name: spec.user, groups, uid: spec.uid, ..UserInfo::default() }, &request)
     };
     let (allowed, reason) = match decision {
         Decision::Allowed(reason) => (true, reason),
@@ -129,16 +141,16 @@ fn attributes(spec: &Spec) -> Attributes {
         subresource: resource.subresource.clone(),
         namespace: resource.namespace.clone(),
         name: resource.name.clone(),
-        path: String::new(),
+        ..Attributes::default()
     }
 }
 
-fn rules_status(index: &Index, user: &UserInfo, spec: &Value) -> Result<Value, Status> {
+fn rules_status(authorizer: &Authorizer, user: &UserInfo, spec: &Value) -> Result<Value, Status> {
     let namespace = spec["namespace"].as_str().unwrap_or_default();
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
     }
-    let rules = index.rules_for(user, namespace);
+    let rules = authorizer.roles().rules_for(user, namespace);
     let (resource, path): (Vec<&PolicyRule>, Vec<&PolicyRule>) = rules.iter().partition(|rule| rule.non_resource_urls.is_empty());
     Ok(json!({"resourceRules": resource, "nonResourceRules": path, "incomplete": false}))
 }
@@ -147,8 +159,9 @@ fn rules_status(index: &Index, user: &UserInfo, spec: &Value) -> Result<Value, S
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::authorization::Index;
 
-    fn index() -> Index {
+    fn authorizer() -> Authorizer {
         let mut index = Index::default();
         let role = json!({"rules": [
             {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]},
@@ -157,12 +170,12 @@ mod tests {
         let binding = json!({"roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [{"kind": "User", "name": "alice"}]});
         index.set_role("", "r", Some(role.to_string().as_bytes()));
         index.set_binding("", "b", Some(binding.to_string().as_bytes()));
-        index
+        Authorizer::with_roles(index)
     }
 
     fn ask(key: &ResourceKey, namespace: &str, spec: &Value) -> Result<Value, String> {
         let alice = UserInfo::authenticated("alice", [""; 0]);
-        answer(&index(), key, namespace, &alice, json!({"spec": spec}))
+        answer(&authorizer(), key, namespace, &alice, json!({"spec": spec}))
             .map(|answer| answer["status"].clone())
             .map_err(|status| status.message)
     }

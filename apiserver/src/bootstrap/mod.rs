@@ -2,7 +2,7 @@
 //! API and of DNS.
 //!
 //! In: a started API server. Out: objects, written through the same path as any client's. Every
-//! server tries; what another one has made already is left as it is.
+//! server tries; what another one has made already is left as it is, and roles get back what they lack.
 
 mod endpoints;
 mod roles;
@@ -10,9 +10,10 @@ mod roles;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{Method, Request};
 use http_body_util::BodyExt;
-use kontiki_api::resources::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, NAMESPACES, ResourceKey, SERVICES};
+use kontiki_api::resources::{NAMESPACES, ResourceKey, SERVICES};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -20,26 +21,39 @@ use crate::{addresses::ServiceNetwork, auth::UserInfo, service::Handle};
 
 /// Wait before what failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
+/// Objects that are written at the same time; they share an entry of the store's log.
+const AT_ONCE: usize = 32;
 const NAMESPACE_NAMES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// Creates what is missing, again and again until all of it is there, then marks the server ready;
-/// afterwards keeps the endpoints of the API true.
+/// Creates what is missing and mends what was changed, again and again until all of it is there, then marks the server
+/// ready; afterwards keeps the endpoints of the API true.
 pub async fn run(handle: Handle, cancel: CancellationToken) {
     let options = &handle.server().options;
-    for (key, object) in objects(options.service_network, options.advertise.port()) {
-        loop {
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                made = create(&handle, &key, &object) => match made {
-                    Ok(()) => break,
-                    Err(message) => tracing::debug!(object = %object["metadata"]["name"], message, "bootstrap"),
-                },
-            }
-            tokio::time::sleep(RETRY.mul_f64(rand::random_range(0.5..1.5))).await;
+    for step in steps(options.service_network, options.advertise.port()) {
+        let made = futures::stream::iter(step).for_each_concurrent(AT_ONCE, |(key, object)| {
+            let (handle, cancel) = (&handle, &cancel);
+            async move { ensure_until_done(handle, &key, &object, cancel).await }
+        });
+        made.await;
+        if cancel.is_cancelled() {
+            return;
         }
     }
     handle.set_bootstrapped();
     endpoints::run(handle, cancel).await;
+}
+
+async fn ensure_until_done(handle: &Handle, key: &ResourceKey, object: &Value, cancel: &CancellationToken) {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            made = ensure(handle, key, object) => match made {
+                Ok(()) => return,
+                Err(message) => tracing::debug!(object = %object["metadata"]["name"], message, "bootstrap"),
+            },
+        }
+        tokio::time::sleep(RETRY.mul_f64(rand::random_range(0.5..1.5))).await;
+    }
 }
 
 /// Asks as the API server itself; status and body of the answer.
@@ -56,46 +70,35 @@ fn exists((status, answer): (u16, Value)) -> Result<(), String> {
     if matches!(status, 200 | 201 | 409) { Ok(()) } else { Err(answer["message"].to_string()) }
 }
 
-async fn create(handle: &Handle, key: &ResourceKey, object: &Value) -> Result<(), String> {
+/// Makes an object what it must be at least.
+async fn ensure(handle: &Handle, key: &ResourceKey, object: &Value) -> Result<(), String> {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     let (namespace, name) = (text("namespace"), text("name"));
-    if ask(handle, Method::GET, &key.path(namespace, name), Bytes::new()).await?.0 == 200 {
-        return Ok(());
+    let path = key.path(namespace, name);
+    let (status, found) = ask(handle, Method::GET, &path, Bytes::new()).await?;
+    if status != 200 {
+        return exists(ask(handle, Method::POST, &key.path(namespace, ""), Bytes::from(object.to_string())).await?);
     }
-    exists(ask(handle, Method::POST, &key.path(namespace, ""), Bytes::from(object.to_string())).await?)
+    let is_role = key.group == "rbac.authorization.k8s.io";
+    match roles::reconciled(&found, object).filter(|_| is_role) {
+        // A conflict means that somebody else changes it now: it is looked at again.
+        Some(mended) => match ask(handle, Method::PUT, &path, Bytes::from(mended.to_string())).await? {
+            (200, _) => Ok(()),
+            (_, answer) => Err(answer["message"].to_string()),
+        },
+        None => Ok(()),
+    }
 }
 
-/// Everything that is created, in order.
-fn objects(network: ServiceNetwork, api_port: u16) -> Vec<(ResourceKey, Value)> {
+/// Everything that is created: steps in order, the objects of a step at once.
+fn steps(network: ServiceNetwork, api_port: u16) -> [Vec<(ResourceKey, Value)>; 2] {
     let namespace = |name: &&str| {
         let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         (NAMESPACES, object)
     };
-    let mut objects: Vec<_> = NAMESPACE_NAMES.iter().map(namespace).collect();
-    for role in roles::all() {
-        let name = role.name;
-        let metadata = json!({
-            "name": name,
-            "labels": { "kubernetes.io/bootstrapping": "rbac-defaults" },
-            "annotations": { "rbac.authorization.kubernetes.io/autoupdate": "true" },
-        });
-        let version = "rbac.authorization.k8s.io/v1";
-        let object = json!({ "apiVersion": version, "kind": "ClusterRole", "metadata": metadata, "rules": role.rules });
-        objects.push((CLUSTER_ROLES, object));
-        let subject = |kind: &'static str| move |name: &&str| json!({ "kind": kind, "apiGroup": "rbac.authorization.k8s.io", "name": name });
-        let subjects: Vec<Value> =
-            role.groups.iter().map(subject("Group")).chain(role.users.iter().map(subject("User"))).collect();
-        if subjects.is_empty() {
-            continue;
-        }
-        let reference = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name });
-        let binding = json!({
-            "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": metadata, "roleRef": reference, "subjects": subjects,
-        });
-        objects.push((CLUSTER_ROLE_BINDINGS, binding));
-    }
+    let mut objects = roles::all();
     objects.extend(services(network, api_port));
-    objects
+    [NAMESPACE_NAMES.iter().map(namespace).collect(), objects]
 }
 
 /// The Services that every cluster has: the API at the first address of the network, DNS at the tenth.

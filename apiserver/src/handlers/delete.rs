@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{encode, read, write};
 use crate::{
     addresses,
-    admission::{self, Operation},
+    admission::{Operation, Request},
     negotiate, response,
     response::Body,
     service::{ApiServer, Call},
@@ -103,18 +103,23 @@ async fn run(
     name: &str,
     options: &Options,
 ) -> Result<Deleted, Status> {
-    let current = server.storage.get(resource, namespace, name).await?;
-    let mut value = current.encoded.value();
-    admission::admit(server, call, resource, Operation::Delete, &mut value, None).await?;
-    if write::is_dry_run(call)? {
-        return Ok(Deleted::Begun(current.encoded.clone()));
-    }
+    let mut request = Request::of(call, resource, Operation::Delete, name)?;
+    request.namespace = namespace;
     let now = Timestamp::now();
-    let written = server.storage.change(resource, namespace, name, |old| next(resource, old, options, now)).await?;
-    match written {
-        Written::Removed(encoded) => Ok(Deleted::Gone(encoded)),
-        Written::Stored(encoded) | Written::Unchanged(encoded) => Ok(Deleted::Begun(encoded)),
-        Written::Taken => Err(Status::internal_error("a deletion takes no addresses")),
+    let mut transaction = server.storage.begin(resource, namespace, name).await?;
+    loop {
+        let current = transaction.object().clone();
+        let decided = match server.admission.admit(server, &request, &mut Value::Null, &current).await {
+            Ok(()) => next(resource, current.clone(), options, now),
+            Err(status) => Err(status),
+        };
+        let decided = if request.dry_run { decided.map(|_| Outcome::Store(current, Guard::default())) } else { decided };
+        match transaction.commit(decided).await? {
+            None => {}
+            Some(Written::Removed(encoded)) => return Ok(Deleted::Gone(encoded)),
+            Some(Written::Stored(encoded) | Written::Unchanged(encoded)) => return Ok(Deleted::Begun(encoded)),
+            Some(Written::Taken) => return Err(Status::internal_error("a deletion takes no addresses")),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::{encode, write};
 use crate::{
+    admission::{Operation, Request},
     negotiate,
     response::{self, Body},
     service::{ApiServer, Call},
@@ -59,50 +60,71 @@ pub async fn scale(server: &ApiServer, call: &Call, resource: &'static Resource)
         None
     };
     let patch_type = if sent.is_none() { Some(write::patch_type(call)?) } else { None };
-    let written = server
-        .storage
-        .change(resource, namespace, name, |mut object| {
-            let before = scale_of(&object);
-            let scale = match (&sent, patch_type) {
-                (Some(scale), _) => scale.clone(),
-                (None, Some(kind)) => patch::apply(kind, &before, &call.body, expected.type_, validation)?.object,
-                (None, None) => before.clone(),
-            };
-            let version = meta::resource_version(&scale);
-            if !version.is_empty() && version != meta::resource_version(&before) {
-                return Err(Status::modified(resource.key.group, resource.key.plural, name));
+    let request = Request::of(call, resource, Operation::Update, name)?;
+    let mut transaction = server.storage.begin(resource, namespace, name).await?;
+    loop {
+        let object = transaction.object().clone();
+        let before = scale_of(&object);
+        let asked = match (&sent, patch_type) {
+            (Some(scale), _) => Ok(scale.clone()),
+            (None, Some(kind)) => {
+                patch::apply(kind, &before, &call.body, expected.type_, validation).map(|patched| patched.object)
             }
-            let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
-            if replicas < 0 {
-                let error = kontiki_api::field::FieldError::invalid(
-                    "spec.replicas",
-                    &json!(replicas),
-                    "must be greater than or equal to 0",
-                );
-                return Err(Status::invalid("autoscaling", "Scale", name, &[error]));
+            (None, None) => Ok(before.clone()),
+        };
+        let decided = match asked {
+            Ok(mut scale) => match server.admission.admit(server, &request, &mut scale, &before).await {
+                Ok(()) => scaled(resource, object, &before, &scale),
+                Err(status) => Err(status),
+            },
+            Err(status) => Err(status),
+        };
+        let shown = match &decided {
+            Ok(object) if request.dry_run => Some(scale_of(object)),
+            _ => None,
+        };
+        let stored = if shown.is_some() { Ok(transaction.object().clone()) } else { decided };
+        match transaction.commit(stored.map(|object| Outcome::Store(object, Guard::default()))).await? {
+            None => {}
+            Some(Written::Stored(encoded) | Written::Unchanged(encoded) | Written::Removed(encoded)) => {
+                let scale = shown.unwrap_or_else(|| scale_of(&encoded.value()));
+                let mut answer = encode::value_in(StatusCode::OK, &scale, &accepted)?;
+                response::warn(&mut answer, &request.take_warnings());
+                return Ok(answer);
             }
-            if object.pointer("/spec/replicas").and_then(Value::as_i64) != Some(replicas) {
-                object["spec"]["replicas"] = json!(replicas);
-                let generation = meta::generation(&object) + 1;
-                meta::set(&mut object, "generation", generation);
-            }
-            Ok(Outcome::Store(object, Guard::default()))
-        })
-        .await?;
-    match written {
-        Written::Stored(encoded) | Written::Unchanged(encoded) | Written::Removed(encoded) => {
-            encode::value_in(StatusCode::OK, &scale_of(&encoded.value()), &accepted)
+            Some(Written::Taken) => return Err(Status::internal_error("a scale takes no addresses")),
         }
-        Written::Taken => Err(Status::internal_error("a scale takes no addresses")),
     }
+}
+
+/// The workload with the replicas that a `Scale` asks for.
+fn scaled(resource: &Resource, mut object: Value, before: &Value, scale: &Value) -> Result<Value, Status> {
+    let name = meta::name(&object);
+    let version = meta::resource_version(scale);
+    if !version.is_empty() && version != meta::resource_version(before) {
+        return Err(Status::modified(resource.key.group, resource.key.plural, name));
+    }
+    let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+    if replicas < 0 {
+        let detail = "must be greater than or equal to 0";
+        let error = kontiki_api::field::FieldError::invalid("spec.replicas", &json!(replicas), detail);
+        return Err(Status::invalid("autoscaling", "Scale", name, &[error]));
+    }
+    if object.pointer("/spec/replicas").and_then(Value::as_i64) != Some(replicas) {
+        object["spec"]["replicas"] = json!(replicas);
+        let generation = meta::generation(&object) + 1;
+        meta::set(&mut object, "generation", generation);
+    }
+    Ok(object)
 }
 
 /// create of `binding`: the scheduler's word on which node a pod runs.
 pub async fn bind(server: &ApiServer, call: &Call, name: &str) -> Result<Response<Body>, Status> {
     let pods = kontiki_api::registry::of(&PODS).ok_or_else(Status::no_such_path)?;
-    let binding: Value =
+    let mut binding: Value =
         serde_json::from_slice(&write::json_body(call)?).map_err(|error| Status::bad_request(error.to_string()))?;
-    let name = if name.is_empty() { meta::name(&binding) } else { name };
+    let name = if name.is_empty() { meta::name(&binding).to_owned() } else { name.to_owned() };
+    let name = name.as_str();
     let node = text(&binding, "/target/name").to_owned();
     if node.is_empty() {
         let error = kontiki_api::field::FieldError::required("target.name", "");
@@ -110,10 +132,22 @@ pub async fn bind(server: &ApiServer, call: &Call, name: &str) -> Result<Respons
     }
     let uid = meta::uid(&binding).to_owned();
     let now = Timestamp::now();
+    let mut request = Request::of(call, pods, Operation::Create, name)?;
+    request.subresource = "binding";
+    server.admission.admit(server, &request, &mut binding, &Value::Null).await?;
+    if request.dry_run {
+        let pod = server.storage.get(pods, request.namespace, name).await?.encoded.value();
+        bound(pod, &node, &uid, now)?;
+        return binding_answer();
+    }
     server
         .storage
         .change(pods, &call.info.namespace, name, |pod| Ok(Outcome::Store(bound(pod, &node, &uid, now)?, Guard::default())))
         .await?;
+    binding_answer()
+}
+
+fn binding_answer() -> Result<Response<Body>, Status> {
     let mut status = Status::success("", "", "", "");
     status.code = 201;
     status.details = None;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::encode;
 use crate::{
     addresses,
-    admission::{self, Operation},
+    admission::{Operation, Request},
     limits::EVENT_SECONDS,
     negotiate,
     response::{self, Body},
@@ -100,7 +100,9 @@ pub async fn create(server: &ApiServer, call: &Call, resource: &'static Resource
     let now = Timestamp::now();
     object::before_create(&mut object, &uuid::Uuid::new_v4().to_string(), rand::random(), now);
     resource.strategy.set_defaults(&mut object);
-    admission::admit(server, call, resource, Operation::Create, &mut object, None).await?;
+    let name = meta::name(&object).to_owned();
+    let request = Request::of(call, resource, Operation::Create, &name)?;
+    server.admission.mutate(server, &request, &mut object, &Value::Null).await?;
     resource.strategy.prepare_for_create(&mut object, now);
     if resource.strategy.has_generation() {
         meta::set(&mut object, "generation", 1);
@@ -109,6 +111,8 @@ pub async fn create(server: &ApiServer, call: &Call, resource: &'static Resource
     errors.extend(resource.strategy.validate(&object));
     refuse(resource, &object, &errors)?;
     warnings.extend(resource.strategy.warnings(&object));
+    server.admission.validate(server, &request, &object, &Value::Null).await?;
+    warnings.extend(request.take_warnings());
     let encoded = store_new(server, call, resource, object).await?;
     let mut answer = encode::object(StatusCode::CREATED, resource, &encoded, &accepted, encode::include_object(&call.info)?)?;
     response::warn(&mut answer, &warnings);
@@ -224,105 +228,113 @@ async fn change_with(
     mut compute: impl FnMut(&Value) -> Result<Value, Status>,
 ) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accept(&call.headers)?;
-    let dry_run = is_dry_run(call)?;
-    let (namespace, name) = (call.info.namespace_of(resource), call.info.name.as_str());
-    if part == Part::Main {
-        // What admission needs to know is the change itself; it is asked before the transaction and
-        // sees what the cache has.
-        if let Ok(cached) = server.storage.get_cached(resource, namespace, name) {
-            let old = cached.encoded.value();
-            if let Ok(mut new) = compute(&old) {
-                admission::admit(server, call, resource, Operation::Update, &mut new, Some(&old)).await?;
-            }
-        }
-    }
-    let random = rand::random();
-    let mut attempt = 0;
-    let mut dry = None;
-    let written = loop {
-        let dry_slot = &mut dry;
-        let compute = &mut compute;
-        let change = |old: Value| {
-            let new = compute(&old)?;
-            let outcome = next(server, resource, part, new, &old, random, attempt)?;
-            if dry_run && let Outcome::Store(object, _) = &outcome {
-                *dry_slot = Some(object.clone());
-                return Ok(Outcome::Store(old, Guard::default()));
-            }
-            Ok(outcome)
+    let request = Request::of(call, resource, Operation::Update, &call.info.name)?;
+    let change = Change { server, resource, part, request: &request, random: rand::random() };
+    let mut allocation = 0;
+    let mut transaction = server.storage.begin(resource, request.namespace, request.name).await?;
+    let (written, object) = loop {
+        let decided = match compute(transaction.object()) {
+            Ok(new) => change.decide(new, transaction.object(), allocation).await,
+            Err(status) => Err(status),
         };
-        match server.storage.change(resource, namespace, name, change).await? {
-            Written::Taken if attempt < ALLOCATION_ATTEMPTS => attempt += 1,
-            Written::Taken => return Err(Status::internal_error("failed to allocate a serviceIP: range is full")),
-            Written::Stored(encoded) | Written::Removed(encoded) | Written::Unchanged(encoded) => break encoded,
+        let shown = match &decided {
+            Ok(Outcome::Store(object, _)) if request.dry_run => Some(object.clone()),
+            _ => None,
+        };
+        let decided = if shown.is_some() { Ok(Outcome::Store(transaction.object().clone(), Guard::default())) } else { decided };
+        match transaction.commit(decided).await? {
+            None => {}
+            Some(Written::Taken) if allocation < ALLOCATION_ATTEMPTS => allocation += 1,
+            Some(Written::Taken) => return Err(Status::internal_error("failed to allocate a serviceIP: range is full")),
+            Some(Written::Stored(encoded) | Written::Removed(encoded) | Written::Unchanged(encoded)) => break (encoded, shown),
         }
     };
-    let shown = match dry {
+    let shown = match object {
         Some(object) => {
             Encoded::from_value(&object, written.resource_version()).map_err(|error| Status::internal_error(error.to_string()))?
         }
         None => written,
     };
+    let warnings = [warnings, request.take_warnings()].concat();
     let mut answer = encode::object(StatusCode::OK, resource, &shown, &accepted, encode::include_object(&call.info)?)?;
     response::warn(&mut answer, &warnings);
     Ok(answer)
 }
 
-/// What becomes of an object when `new` was asked for in place of `old`: pure but for the chosen
-/// address, which `random` and `attempt` decide.
-fn next(
-    server: &ApiServer,
+/// A change of one part of an object: the same for each attempt to commit it.
+struct Change<'a> {
+    server: &'a ApiServer,
     resource: &'static Resource,
     part: Part,
-    mut new: Value,
-    old: &Value,
+    request: &'a Request<'a>,
+    /// Chooses addresses.
     random: u32,
-    attempt: u32,
-) -> Result<Outcome, Status> {
-    let (key, name) = (&resource.key, meta::name(old));
-    let (sent, current) = (meta::resource_version(&new), meta::resource_version(old));
-    if !sent.is_empty() && sent != "0" && sent != current {
-        return Err(Status::modified(key.group, key.plural, name));
+}
+
+impl Change<'_> {
+    /// What becomes of an object when `new` was asked for in place of `old`: admitted, prepared, validated, admitted.
+    async fn decide(&self, mut new: Value, old: &Value, allocation: u32) -> Result<Outcome, Status> {
+        let key = &self.resource.key;
+        self.check_preconditions(&new, old)?;
+        object::before_update(&mut new, old);
+        let admission = &self.server.admission;
+        admission.mutate(self.server, self.request, &mut new, old).await?;
+        let errors = self.prepare(&mut new, old);
+        refuse(self.resource, &new, &errors)?;
+        admission.validate(self.server, self.request, &new, old).await?;
+        if meta::is_deleting(&new) && is_finished(&new) {
+            let guard = if *key == kontiki_api::resources::SERVICES { addresses::release(old) } else { Guard::default() };
+            return Ok(Outcome::Remove(guard));
+        }
+        let mut guard = Guard::default();
+        if *key == kontiki_api::resources::SERVICES && self.part == Part::Main {
+            let network = self.server.options.service_network;
+            guard = addresses::allocate(&mut new, Some(old), network, self.random, allocation)
+                .map_err(|errors| refusal(self.resource, old, &errors))?;
+        }
+        Ok(Outcome::Store(new, guard))
     }
-    if !meta::uid(&new).is_empty() && meta::uid(&new) != meta::uid(old) {
-        let why =
-            format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", meta::uid(&new), meta::uid(old));
-        return Err(Status::conflict(key.group, key.plural, name, &why));
+
+    fn check_preconditions(&self, new: &Value, old: &Value) -> Result<(), Status> {
+        let (key, name) = (&self.resource.key, meta::name(old));
+        let (sent, current) = (meta::resource_version(new), meta::resource_version(old));
+        if !sent.is_empty() && sent != "0" && sent != current {
+            return Err(Status::modified(key.group, key.plural, name));
+        }
+        if !meta::uid(new).is_empty() && meta::uid(new) != meta::uid(old) {
+            let (wanted, found) = (meta::uid(new), meta::uid(old));
+            let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
+            return Err(Status::conflict(key.group, key.plural, name, &why));
+        }
+        Ok(())
     }
-    object::before_update(&mut new, old);
-    let strategy = resource.strategy;
-    let mut errors = Vec::new();
-    match part {
-        Part::Main => {
-            strategy.prepare_for_update(&mut new, old);
-            if strategy.has_generation() {
-                let generation = object::count_generation(&new, old);
-                meta::set(&mut new, "generation", generation);
+
+    /// Restores what this part may not change, and says what is wrong with the rest.
+    fn prepare(&self, new: &mut Value, old: &Value) -> Vec<FieldError> {
+        let strategy = self.resource.strategy;
+        match self.part {
+            Part::Main => {
+                strategy.prepare_for_update(new, old);
+                if strategy.has_generation() {
+                    let generation = object::count_generation(new, old);
+                    meta::set(new, "generation", generation);
+                }
+                let mut errors = object::validate_object_meta_update(new, old);
+                errors.extend(strategy.validate_update(new, old));
+                errors
             }
-            errors.extend(object::validate_object_meta_update(&new, old));
-            errors.extend(strategy.validate_update(&new, old));
-        }
-        Part::Status => {
-            strategy.prepare_for_status_update(&mut new, old);
-            errors.extend(strategy.validate_status_update(&new, old));
-        }
-        Part::Finalize => {
-            let finalizers = new.pointer("/spec/finalizers").cloned().unwrap_or_else(|| json!([]));
-            new = old.clone();
-            new["spec"]["finalizers"] = finalizers;
+            Part::Status => {
+                strategy.prepare_for_status_update(new, old);
+                strategy.validate_status_update(new, old)
+            }
+            Part::Finalize => {
+                let finalizers = new.pointer("/spec/finalizers").cloned().unwrap_or_else(|| json!([]));
+                new.clone_from(old);
+                new["spec"]["finalizers"] = finalizers;
+                Vec::new()
+            }
         }
     }
-    refuse(resource, &new, &errors)?;
-    if meta::is_deleting(&new) && is_finished(&new) {
-        let guard = if *key == kontiki_api::resources::SERVICES { addresses::release(old) } else { Guard::default() };
-        return Ok(Outcome::Remove(guard));
-    }
-    let mut guard = Guard::default();
-    if *key == kontiki_api::resources::SERVICES && part == Part::Main {
-        guard = addresses::allocate(&mut new, Some(old), server.options.service_network, random, attempt)
-            .map_err(|errors| refusal(resource, old, &errors))?;
-    }
-    Ok(Outcome::Store(new, guard))
 }
 
 /// Whether an object whose deletion was asked for waits for nobody any more.

@@ -17,7 +17,7 @@ use kontiki_store::{error::Error as StoreError, kv::Kv};
 use crate::cache::Caches;
 
 pub use read::{ListOptions, Page, VersionMatch};
-pub use write::{Guard, Outcome, Written};
+pub use write::{Guard, Outcome, Transaction, Written};
 
 /// Objects in the store and in the cache beside it. Cheap to clone.
 #[derive(Clone)]

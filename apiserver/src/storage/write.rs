@@ -77,6 +77,33 @@ impl Storage {
         }
     }
 
+    /// Begins to change or remove an object.
+    pub async fn begin(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Transaction<'_>, Status> {
+        let key = keys::object(&resource.key, namespace, name);
+        let missing = Status::not_found(resource.key.group, resource.key.plural, name);
+        let cached = self.caches.of(resource).and_then(|cache| cache.get(&key));
+        // A change from a stale object fails its compare and is computed again from the answer;
+        // but an error computed from one must not be told before a fresh read.
+        let fresh = cached.is_none();
+        let current = match cached {
+            Some(object) => object.encoded.clone(),
+            None => self.read(&key).await?.ok_or_else(|| missing.clone())?,
+        };
+        let modified = Status::modified(resource.key.group, resource.key.plural, name);
+        let keeps_lease = resource.key.plural == "events";
+        Ok(Transaction {
+            storage: self,
+            key,
+            before: current.value(),
+            current,
+            fresh,
+            attempt: 0,
+            keeps_lease,
+            missing,
+            modified,
+        })
+    }
+
     /// Changes or removes an object. `change` sees the current object, with its resource version,
     /// and may be called several times.
     pub async fn change(
@@ -86,73 +113,13 @@ impl Storage {
         name: &str,
         mut change: impl FnMut(Value) -> Result<Outcome, Status>,
     ) -> Result<Written, Status> {
-        let key = keys::object(&resource.key, namespace, name);
-        let missing = || Status::not_found(resource.key.group, resource.key.plural, name);
-        let cached = self.caches.of(resource).and_then(|cache| cache.get(&key));
-        // A change from a stale object fails its compare and is computed again from the answer;
-        // but an error computed from one must not be told before a fresh read.
-        let mut fresh = cached.is_none();
-        let mut current = match cached {
-            Some(object) => object.encoded.clone(),
-            None => self.read(&key).await?.ok_or_else(missing)?,
-        };
-        for attempt in 1..=ATTEMPTS_MAX {
-            let before = current.value();
-            let revision = resource_version(&before);
-            let outcome = match change(before.clone()) {
-                Err(_) if !fresh => {
-                    current = self.read(&key).await?.ok_or_else(missing)?;
-                    fresh = true;
-                    continue;
-                }
-                outcome => outcome?,
-            };
-            let mut request = pb::TxnRequest { compare: vec![is_at(&key, revision)], ..pb::TxnRequest::default() };
-            let guard = match &outcome {
-                Outcome::Store(object, guard) => {
-                    let stored = stored_bytes(object);
-                    if stored == stored_bytes(&before) && *guard == Guard::default() {
-                        if fresh {
-                            return Ok(Written::Unchanged(current));
-                        }
-                        current = self.read(&key).await?.ok_or_else(missing)?;
-                        fresh = true;
-                        continue;
-                    }
-                    request.success.push(pb::RequestOp {
-                        request: Some(pb::request_op::Request::RequestPut(pb::PutRequest {
-                            key: Bytes::copy_from_slice(key.as_bytes()),
-                            value: stored,
-                            ignore_lease: resource.key.plural == "events",
-                            ..pb::PutRequest::default()
-                        })),
-                    });
-                    guard
-                }
-                Outcome::Remove(guard) => {
-                    request.success.push(delete(&key));
-                    guard
-                }
-            };
-            add_guard(&mut request, guard, &key);
-            request.failure.push(get(&key));
-            let answer = self.kv.txn(request).await.map_err(|error| store_failure(&error))?;
-            if answer.succeeded {
-                let revision = revision_of(&answer);
-                return match &outcome {
-                    Outcome::Store(object, _) => encode(&stored_bytes(object), revision).map(Written::Stored),
-                    Outcome::Remove(_) => encode(&stored_bytes(&before), revision).map(Written::Removed),
-                };
+        let mut transaction = self.begin(resource, namespace, name).await?;
+        loop {
+            let outcome = change(transaction.object().clone());
+            if let Some(written) = transaction.commit(outcome).await? {
+                return Ok(written);
             }
-            let Some(pair) = first_pair(&answer) else { return Err(missing()) };
-            if pair.mod_revision == revision {
-                return Ok(Written::Taken);
-            }
-            current = encode(&pair.value, pair.mod_revision)?;
-            fresh = true;
-            tokio::time::sleep(ATTEMPT_DELAY.mul_f64(attempt as f64 * rand::random_range(0.5..1.5))).await;
         }
-        Err(Status::modified(resource.key.group, resource.key.plural, name))
     }
 
     async fn read(&self, key: &str) -> Result<Option<Encoded>, Status> {
@@ -160,6 +127,96 @@ impl Storage {
         let answer = self.kv.range(request).await.map_err(|error| store_failure(&error))?;
         answer.kvs.first().map(|pair| encode(&pair.value, pair.mod_revision)).transpose()
     }
+}
+
+/// An object on its way to another state: decide from [`Transaction::object`], then [`Transaction::commit`], and again
+/// while that says that the object was another by then.
+pub struct Transaction<'a> {
+    storage: &'a Storage,
+    key: String,
+    current: Encoded,
+    before: Value,
+    /// Whether `current` was read after the transaction began.
+    fresh: bool,
+    attempt: usize,
+    keeps_lease: bool,
+    missing: Status,
+    modified: Status,
+}
+
+impl Transaction<'_> {
+    /// The object to decide from, with its resource version.
+    #[must_use]
+    pub fn object(&self) -> &Value {
+        &self.before
+    }
+
+    /// Commits what was decided. `None`: the object has changed, or the decision was an error made from an old one;
+    /// decide again.
+    pub async fn commit(&mut self, outcome: Result<Outcome, Status>) -> Result<Option<Written>, Status> {
+        let outcome = match outcome {
+            Err(_) if !self.fresh => return self.refresh().await,
+            outcome => outcome?,
+        };
+        let revision = resource_version(&self.before);
+        let mut request = pb::TxnRequest { compare: vec![is_at(&self.key, revision)], ..pb::TxnRequest::default() };
+        let guard = match &outcome {
+            Outcome::Store(object, guard) => {
+                let stored = stored_bytes(object);
+                if stored == stored_bytes(&self.before) && *guard == Guard::default() {
+                    if self.fresh {
+                        return Ok(Some(Written::Unchanged(self.current.clone())));
+                    }
+                    return self.refresh().await;
+                }
+                request.success.push(put_again(&self.key, stored, self.keeps_lease));
+                guard
+            }
+            Outcome::Remove(guard) => {
+                request.success.push(delete(&self.key));
+                guard
+            }
+        };
+        add_guard(&mut request, guard, &self.key);
+        request.failure.push(get(&self.key));
+        let answer = self.storage.kv.txn(request).await.map_err(|error| store_failure(&error))?;
+        if answer.succeeded {
+            let revision = revision_of(&answer);
+            return match &outcome {
+                Outcome::Store(object, _) => encode(&stored_bytes(object), revision).map(Written::Stored).map(Some),
+                Outcome::Remove(_) => encode(&stored_bytes(&self.before), revision).map(Written::Removed).map(Some),
+            };
+        }
+        let Some(pair) = first_pair(&answer) else { return Err(self.missing.clone()) };
+        if pair.mod_revision == revision {
+            return Ok(Some(Written::Taken));
+        }
+        self.attempt += 1;
+        if self.attempt == ATTEMPTS_MAX {
+            return Err(self.modified.clone());
+        }
+        self.decide_from(encode(&pair.value, pair.mod_revision)?);
+        tokio::time::sleep(ATTEMPT_DELAY.mul_f64(self.attempt as f64 * rand::random_range(0.5..1.5))).await;
+        Ok(None)
+    }
+
+    async fn refresh(&mut self) -> Result<Option<Written>, Status> {
+        let current = self.storage.read(&self.key).await?.ok_or_else(|| self.missing.clone())?;
+        self.decide_from(current);
+        Ok(None)
+    }
+
+    fn decide_from(&mut self, current: Encoded) {
+        self.before = current.value();
+        self.current = current;
+        self.fresh = true;
+    }
+}
+
+fn put_again(key: &str, value: Bytes, ignore_lease: bool) -> pb::RequestOp {
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    let put = pb::PutRequest { key, value, ignore_lease, ..pb::PutRequest::default() };
+    pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) }
 }
 
 fn encode(stored: &[u8], revision: i64) -> Result<Encoded, Status> {
