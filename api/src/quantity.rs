@@ -2,7 +2,12 @@
 //!
 //! <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>
 
-use std::{cmp::Ordering, fmt, ops::Add, str::FromStr};
+use std::{
+    cmp::Ordering,
+    fmt,
+    ops::{Add, Sub},
+    str::FromStr,
+};
 
 /// Why a text is no quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +53,21 @@ impl Quantity {
         clamp(ceiling(self.nano, NANO))
     }
 
+    /// With the largest binary suffix that leaves a whole number; decimal where it is small or no whole number.
+    #[must_use]
+    pub fn to_binary(self) -> String {
+        const SUFFIXES: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+        if self.nano % NANO != 0 || self.nano.abs() < 1024 * NANO {
+            return self.to_string();
+        }
+        let (mut number, mut index) = (self.nano / NANO, 0);
+        while number % 1024 == 0 && index + 1 < SUFFIXES.len() {
+            number /= 1024;
+            index += 1;
+        }
+        format!("{number}{}", SUFFIXES[index])
+    }
+
     /// Whether it is less than nothing.
     #[must_use]
     pub fn is_negative(self) -> bool {
@@ -66,6 +86,14 @@ impl Add for Quantity {
 
     fn add(self, other: Self) -> Self {
         Self { nano: self.nano.saturating_add(other.nano) }
+    }
+}
+
+impl Sub for Quantity {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self { nano: self.nano.saturating_sub(other.nano) }
     }
 }
 
@@ -156,14 +184,8 @@ fn scale(suffix: &str) -> Result<(i128, i32), QuantityError> {
 /// The text is no quantity.
 pub fn canonical(text: &str) -> Result<String, QuantityError> {
     let quantity: Quantity = text.parse()?;
-    if text.ends_with('i') && quantity.nano % NANO == 0 && quantity.nano.abs() >= 1024 * NANO {
-        const SUFFIXES: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-        let (mut number, mut index) = (quantity.nano / NANO, 0);
-        while number % 1024 == 0 && index + 1 < SUFFIXES.len() {
-            number /= 1024;
-            index += 1;
-        }
-        return Ok(format!("{number}{}", SUFFIXES[index]));
+    if text.ends_with('i') {
+        return Ok(quantity.to_binary());
     }
     let exponent_form = text.find(['e', 'E']).is_some_and(|at| at + 1 < text.len());
     if exponent_form && quantity.nano != 0 {
