@@ -1,3 +1,4 @@
+//! What a node may write.
 #![allow(clippy::unwrap_used)]
 use kontiki_api::registry;
 use serde_json::json;

@@ -1,3 +1,4 @@
+//! What leads to a node, and what does not.
 use kontiki_api::selector::FieldSelector;
 use serde_json::json;
 
