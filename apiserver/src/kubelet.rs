@@ -69,6 +69,11 @@ impl KubeletClient {
         Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
     }
 
+    /// TLS as kubelets know it.
+    pub fn connector(&self) -> TlsConnector {
+        self.connector.clone()
+    }
+
     async fn send(&self, address: &str, port: u16, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
         let connect = async {
             let stream = TcpStream::connect((address, port)).await.map_err(|error| error.to_string())?;

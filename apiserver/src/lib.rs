@@ -18,6 +18,7 @@ pub mod limits;
 pub mod metrics;
 pub mod negotiate;
 pub mod openapi;
+pub mod proxy;
 pub mod request;
 pub mod response;
 pub mod server;

@@ -30,13 +30,25 @@ pub struct RequestInfo {
     pub query: HashMap<String, String>,
     /// Every value of each parameter, in order.
     pub repeated: Vec<(String, String)>,
+    /// The query as it was sent.
+    pub raw_query: String,
+    /// Host that the address names, if it does.
+    pub authority: String,
+    /// Method.
+    pub method: Method,
 }
 
 impl RequestInfo {
     /// Reads a request's method and address.
     #[must_use]
     pub fn parse(method: &Method, uri: &Uri) -> Self {
-        let mut info = Self { path: uri.path().to_owned(), ..Self::default() };
+        let mut info = Self {
+            path: uri.path().to_owned(),
+            raw_query: uri.query().unwrap_or_default().to_owned(),
+            authority: uri.authority().map(ToString::to_string).unwrap_or_default(),
+            method: method.clone(),
+            ..Self::default()
+        };
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decode(&name.replace('+', " ")), decode(&value.replace('+', " ")));
@@ -90,7 +102,7 @@ impl RequestInfo {
     }
 
     fn verb_of(&self, method: &Method) -> String {
-        let watching = self.flag("watch");
+        let watching = self.flag("watch") && self.subresource != "proxy";
         let verb = match (method.as_str(), self.name.is_empty()) {
             ("GET" | "HEAD", _) if watching => "watch",
             ("GET" | "HEAD", false) => "get",

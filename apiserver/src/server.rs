@@ -21,6 +21,8 @@ use crate::{
     auth::{UserInfo, certificate},
     grpc::{self, Grpc},
     limits::BODY_BYTES_MAX,
+    proxy::{self, StreamedBody},
+    request::RequestInfo,
     response::{self, Body},
     service::{DRAIN, Handle},
 };
@@ -71,10 +73,14 @@ pub async fn serve(
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, handle: Handle, grpc: Grpc, shutdown: CancellationToken) {
     let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().ok();
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await else { return };
     let certified = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(certificate::user);
     let certified = certified.map(Arc::new);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         let (handle, grpc, certified) = (handle.clone(), grpc.clone(), certified.clone());
         async move { Ok::<_, std::convert::Infallible>(answer(&handle, &grpc, certified.as_deref(), request).await) }
     });
@@ -102,7 +108,11 @@ async fn answer(handle: &Handle, grpc: &Grpc, certified: Option<&UserInfo>, requ
     if grpc::is_grpc(&request) {
         return grpc.call(user, request).await;
     }
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if proxy::is_proxied(&RequestInfo::parse(&head.method, &head.uri)) {
+        head.extensions.insert(Arc::new(StreamedBody(parking_lot::Mutex::new(Some(body)))));
+        return handle.call(user, Request::from_parts(head, bytes::Bytes::new())).await;
+    }
     let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {

@@ -32,6 +32,7 @@ use crate::{
     limits::{REQUEST_DEADLINE, REQUESTS_MAX},
     metrics::Metrics,
     negotiate,
+    proxy,
     request::RequestInfo,
     response::{self, Body},
     storage::{Storage, keys},
@@ -74,6 +75,10 @@ pub struct Call {
     pub body: Bytes,
     /// The connection itself, for a request that takes it over.
     pub upgrade: Mutex<Option<hyper::upgrade::OnUpgrade>>,
+    /// The body of a request that is passed on as it comes.
+    pub streamed: Option<Arc<proxy::StreamedBody>>,
+    /// Who is at the other end of the connection.
+    pub peer: Option<std::net::IpAddr>,
 }
 
 /// The parts of a running API server.
@@ -136,7 +141,9 @@ impl Handle {
         let (mut head, body) = request.into_parts();
         let info = RequestInfo::parse(&head.method, &head.uri);
         let upgrade = Mutex::new(head.extensions.remove::<hyper::upgrade::OnUpgrade>());
-        self.server.handle(Call { user, info, headers: head.headers, body, upgrade }).await
+        let streamed = head.extensions.remove::<Arc<proxy::StreamedBody>>();
+        let peer = head.extensions.get::<std::net::SocketAddr>().map(std::net::SocketAddr::ip);
+        self.server.handle(Call { user, info, headers: head.headers, body, upgrade, streamed, peer }).await
     }
 
     /// The server itself.
@@ -169,7 +176,7 @@ impl ApiServer {
     }
 
     async fn limited(&self, call: &Call) -> Result<Response<Body>, Status> {
-        let long = call.info.verb == "watch" || matches!(call.info.subresource.as_str(), "log" | "exec");
+        let long = call.info.verb == "watch" || matches!(call.info.subresource.as_str(), "log" | "exec" | "proxy");
         if long {
             return self.authorized(call).await;
         }
@@ -226,6 +233,9 @@ impl ApiServer {
 
     async fn subresource(&self, call: &Call, resource: &'static Resource) -> Result<Response<Body>, Status> {
         let info = &call.info;
+        if info.subresource == "proxy" {
+            return proxy::answer(self, call, resource).await;
+        }
         let part = resource.subresource(&info.subresource).ok_or_else(Status::no_such_path)?;
         if !part.verbs.contains(&info.verb.as_str()) {
             return Err(Status::method_not_allowed());
