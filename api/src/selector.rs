@@ -110,6 +110,19 @@ impl LabelSelector {
         Self { requirements }
     }
 
+    /// The same with further requirements.
+    #[must_use]
+    pub fn and(mut self, requirements: impl IntoIterator<Item = Requirement>) -> Self {
+        self.requirements.extend(requirements);
+        self
+    }
+
+    /// The requirements.
+    #[must_use]
+    pub fn requirements(&self) -> &[Requirement] {
+        &self.requirements
+    }
+
     /// Whether everything is selected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -119,7 +132,13 @@ impl LabelSelector {
     /// Whether labels are selected.
     #[must_use]
     pub fn matches(&self, labels: &impl LabelSource) -> bool {
-        self.requirements.iter().all(|requirement| requirement.matches(labels))
+        Self::matches_all(&self.requirements, labels)
+    }
+
+    /// Whether labels meet all of these.
+    #[must_use]
+    pub fn matches_all(requirements: &[Requirement], labels: &impl LabelSource) -> bool {
+        requirements.iter().all(|requirement| requirement.matches(labels))
     }
 }
 

@@ -1,16 +1,18 @@
 //! The scheduler: which pod runs on which node.
 //!
-//! In: a client with the scheduler's identity; pods without a node, and nodes. Out: bindings, and
-//! conditions and events on pods that fit nowhere. A decision is a pure function of a pod and a
-//! snapshot of the cluster ([`cycle`]).
+//! In: a client with the scheduler's identity; pods without a node, nodes, and what surrounds them. Out: bindings,
+//! conditions and events on pods that fit nowhere, evictions for pods of higher priority. A decision is a pure
+//! function of a pod and the cluster ([`cycle`]); the plugins bear Kubernetes' names ([`plugins`]).
 //! Invariant: only the holder of the `kube-scheduler` Lease binds, and no node gets more than it has.
 
+pub mod cluster;
 pub mod cycle;
 mod driver;
-pub mod filters;
+pub mod hints;
+pub mod metrics;
 pub mod model;
-pub mod scores;
-pub mod snapshot;
+pub mod plugins;
+pub mod queue;
 
 use kontiki_client::{Client, leader};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,16 @@ pub struct Options {
     pub client: Client,
     /// Who asks for the Lease; unique.
     pub identity: String,
+    /// Names that pods may ask for; not empty.
+    pub scheduler_names: Vec<String>,
+}
+
+impl Options {
+    /// The scheduler that pods get which ask for none.
+    #[must_use]
+    pub fn new(client: Client, identity: String) -> Self {
+        Self { client, identity, scheduler_names: vec!["default-scheduler".to_owned()] }
+    }
 }
 
 /// Campaigns for the Lease, and schedules while it holds it; ends with `cancel`.

@@ -107,6 +107,7 @@ async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<
     let store = Service::start(store_options(&arguments)?).await.context("start the store")?;
     let mut metrics = Registry::default();
     store.register_metrics(&mut metrics);
+    kontiki_scheduler::metrics::register(&mut metrics);
     let advertise = SocketAddr::from((arguments.advertise_address, arguments.secure_port));
     let options = service::Options {
         kv: Arc::new(store.clone()),
@@ -145,7 +146,7 @@ fn start_components(arguments: &Arguments, handle: &service::Handle, cancel: &Ca
         node_cidr_mask: arguments.node_cidr_mask_size,
     };
     tokio::spawn(kontiki_controllers::run(controllers, cancel.clone()));
-    let scheduler = kontiki_scheduler::Options { client: in_process::client(handle, "system:kube-scheduler"), identity };
+    let scheduler = kontiki_scheduler::Options::new(in_process::client(handle, "system:kube-scheduler"), identity);
     tokio::spawn(kontiki_scheduler::run(scheduler, cancel.clone()));
     Ok(())
 }

@@ -40,21 +40,37 @@ fn raise(to: &mut Amounts, from: &Amounts) {
 /// container with the sidecars before it, whichever is more; and the overhead.
 #[must_use]
 pub fn pod_requests(spec: &Value) -> Amounts {
-    total(spec, "requests")
+    total(spec, "requests", &Amounts::new())
+}
+
+/// The same, where a container that names no amount of a resource counts with `default`.
+#[must_use]
+pub fn pod_requests_or(spec: &Value, default: &Amounts) -> Amounts {
+    total(spec, "requests", default)
 }
 
 /// What a pod may use in all, by the same rule.
 #[must_use]
 pub fn pod_limits(spec: &Value) -> Amounts {
-    total(spec, "limits")
+    total(spec, "limits", &Amounts::new())
 }
 
-fn total(spec: &Value, field: &str) -> Amounts {
+/// Resources that a pod may name as a whole; its containers then share them.
+fn is_pod_level(name: &str) -> bool {
+    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
+}
+
+fn total(spec: &Value, field: &str, default: &Amounts) -> Amounts {
+    let amounts_of = |container: &Value| {
+        let mut own = default.clone();
+        own.extend(amounts(container, field));
+        own
+    };
     let mut running = Amounts::new();
-    items(spec, "/containers").for_each(|container| add(&mut running, &amounts(container, field)));
+    items(spec, "/containers").for_each(|container| add(&mut running, &amounts_of(container)));
     let (mut sidecars, mut peak) = (Amounts::new(), Amounts::new());
     for container in items(spec, "/initContainers") {
-        let own = amounts(container, field);
+        let own = amounts_of(container);
         if container["restartPolicy"] == "Always" {
             add(&mut sidecars, &own);
             raise(&mut peak, &sidecars);
@@ -66,6 +82,7 @@ fn total(spec: &Value, field: &str) -> Amounts {
     }
     add(&mut running, &sidecars);
     raise(&mut running, &peak);
+    running.extend(amounts(spec, field).into_iter().filter(|(name, _)| is_pod_level(name)));
     let overhead = spec.get("overhead").and_then(Value::as_object).into_iter().flatten();
     let overhead = overhead.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.parse().ok()?)));
     add(&mut running, &overhead.collect());
@@ -117,6 +134,14 @@ mod tests {
         sidecar["restartPolicy"] = json!("Always");
         let spec = json!({"containers": [container("100m")], "initContainers": [sidecar, container("120m")]});
         assert_eq!(pod_requests(&spec)["cpu"].milli(), 170);
+    }
+
+    #[test]
+    fn what_the_pod_names_as_a_whole_counts() {
+        let spec =
+            json!({"containers": [container("100m"), container("100m")], "resources": {"requests": {"cpu": "1", "x/y": "3"}}});
+        assert_eq!(pod_requests(&spec)["cpu"].milli(), 1000);
+        assert!(!pod_requests(&spec).contains_key("x/y"));
     }
 
     #[test]
