@@ -7,6 +7,7 @@
 //! Start at [`resources`] (names), [`strategy`] (what is particular about a kind) and the registry
 //! that joins the two.
 
+pub mod conversion;
 pub mod custom;
 pub mod decode;
 pub mod discovery;

@@ -64,6 +64,24 @@ pub fn path_segment(name: &str) -> Vec<String> {
     errors
 }
 
+/// A domain and a path behind it, such as `acme.io/foo`: who manages a job, or a finalizer.
+#[must_use]
+pub fn domain_path(name: &str) -> Vec<String> {
+    let wrong = || vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned()];
+    if name.is_empty() {
+        return vec!["must not be empty".to_owned()];
+    }
+    let Some((domain, path)) = name.split_once('/').filter(|(domain, path)| !domain.is_empty() && !path.is_empty()) else {
+        return wrong();
+    };
+    let mut errors = dns_subdomain(domain);
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&byte);
+    if !path.bytes().all(letter) {
+        errors.push("Invalid path".to_owned());
+    }
+    errors
+}
+
 /// Key of a label, annotation or taint: an optional DNS prefix and a name.
 #[must_use]
 pub fn qualified_name(key: &str) -> Vec<String> {

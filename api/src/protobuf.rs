@@ -163,7 +163,7 @@ fn field_value(field: &Field, wire: &Wire<'_>, object: &mut Map<String, Value>, 
         }
         shape => {
             if let Some(value) = value(shape, wire, depth)?
-                && (field.pointer || !is_zero(&value))
+                && (field.pointer || field.always || !is_zero(&value))
             {
                 object.insert(field.name.to_owned(), value);
             }

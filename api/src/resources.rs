@@ -19,8 +19,8 @@ pub struct ResourceKey {
 }
 
 impl ResourceKey {
-    const fn new(group: &'static str, plural: &'static str, kind: &'static str, namespaced: bool) -> Self {
-        Self { group, version: "v1", plural, kind, namespaced }
+    const fn new(group: &'static str, version: &'static str, plural: &'static str, kind: &'static str, namespaced: bool) -> Self {
+        Self { group, version, plural, kind, namespaced }
     }
 
     /// `v1` or `group/v1`, as objects carry it in `apiVersion`.
@@ -48,31 +48,76 @@ impl ResourceKey {
 }
 
 macro_rules! resources {
-    ($($name:ident = $group:literal $plural:literal $kind:literal $namespaced:literal;)*) => {
-        $(#[doc = concat!("`", $plural, "` of group `", $group, "`.")]
-        pub const $name: ResourceKey = ResourceKey::new($group, $plural, $kind, $namespaced);)*
+    ($($name:ident = $group:literal $version:literal $plural:literal $kind:literal $namespaced:literal;)*) => {
+        $(#[doc = concat!("`", $plural, "` of group `", $group, "`, version `", $version, "`.")]
+        pub const $name: ResourceKey = ResourceKey::new($group, $version, $plural, $kind, $namespaced);)*
         /// Every constant of this module.
         pub const ALL: &[ResourceKey] = &[$($name),*];
     };
 }
 
 resources! {
-    NAMESPACES = "" "namespaces" "Namespace" false;
-    NODES = "" "nodes" "Node" false;
-    PODS = "" "pods" "Pod" true;
-    SERVICES = "" "services" "Service" true;
-    CONFIG_MAPS = "" "configmaps" "ConfigMap" true;
-    SECRETS = "" "secrets" "Secret" true;
-    SERVICE_ACCOUNTS = "" "serviceaccounts" "ServiceAccount" true;
-    EVENTS = "" "events" "Event" true;
-    ENDPOINT_SLICES = "discovery.k8s.io" "endpointslices" "EndpointSlice" true;
-    LEASES = "coordination.k8s.io" "leases" "Lease" true;
-    DEPLOYMENTS = "apps" "deployments" "Deployment" true;
-    REPLICA_SETS = "apps" "replicasets" "ReplicaSet" true;
-    ROLES = "rbac.authorization.k8s.io" "roles" "Role" true;
-    ROLE_BINDINGS = "rbac.authorization.k8s.io" "rolebindings" "RoleBinding" true;
-    CLUSTER_ROLES = "rbac.authorization.k8s.io" "clusterroles" "ClusterRole" false;
-    CLUSTER_ROLE_BINDINGS = "rbac.authorization.k8s.io" "clusterrolebindings" "ClusterRoleBinding" false;
+    NAMESPACES = "" "v1" "namespaces" "Namespace" false;
+    NODES = "" "v1" "nodes" "Node" false;
+    PODS = "" "v1" "pods" "Pod" true;
+    SERVICES = "" "v1" "services" "Service" true;
+    CONFIG_MAPS = "" "v1" "configmaps" "ConfigMap" true;
+    SECRETS = "" "v1" "secrets" "Secret" true;
+    SERVICE_ACCOUNTS = "" "v1" "serviceaccounts" "ServiceAccount" true;
+    EVENTS = "" "v1" "events" "Event" true;
+    ENDPOINTS = "" "v1" "endpoints" "Endpoints" true;
+    LIMIT_RANGES = "" "v1" "limitranges" "LimitRange" true;
+    PERSISTENT_VOLUMES = "" "v1" "persistentvolumes" "PersistentVolume" false;
+    PERSISTENT_VOLUME_CLAIMS = "" "v1" "persistentvolumeclaims" "PersistentVolumeClaim" true;
+    POD_TEMPLATES = "" "v1" "podtemplates" "PodTemplate" true;
+    REPLICATION_CONTROLLERS = "" "v1" "replicationcontrollers" "ReplicationController" true;
+    RESOURCE_QUOTAS = "" "v1" "resourcequotas" "ResourceQuota" true;
+    COMPONENT_STATUSES = "" "v1" "componentstatuses" "ComponentStatus" false;
+    API_SERVICES = "apiregistration.k8s.io" "v1" "apiservices" "APIService" false;
+    CONTROLLER_REVISIONS = "apps" "v1" "controllerrevisions" "ControllerRevision" true;
+    DAEMON_SETS = "apps" "v1" "daemonsets" "DaemonSet" true;
+    DEPLOYMENTS = "apps" "v1" "deployments" "Deployment" true;
+    REPLICA_SETS = "apps" "v1" "replicasets" "ReplicaSet" true;
+    STATEFUL_SETS = "apps" "v1" "statefulsets" "StatefulSet" true;
+    EVENTS_V1 = "events.k8s.io" "v1" "events" "Event" true;
+    HORIZONTAL_POD_AUTOSCALERS = "autoscaling" "v2" "horizontalpodautoscalers" "HorizontalPodAutoscaler" true;
+    HORIZONTAL_POD_AUTOSCALERS_V1 = "autoscaling" "v1" "horizontalpodautoscalers" "HorizontalPodAutoscaler" true;
+    CRON_JOBS = "batch" "v1" "cronjobs" "CronJob" true;
+    JOBS = "batch" "v1" "jobs" "Job" true;
+    CERTIFICATE_SIGNING_REQUESTS = "certificates.k8s.io" "v1" "certificatesigningrequests" "CertificateSigningRequest" false;
+    INGRESS_CLASSES = "networking.k8s.io" "v1" "ingressclasses" "IngressClass" false;
+    INGRESSES = "networking.k8s.io" "v1" "ingresses" "Ingress" true;
+    IP_ADDRESSES = "networking.k8s.io" "v1" "ipaddresses" "IPAddress" false;
+    NETWORK_POLICIES = "networking.k8s.io" "v1" "networkpolicies" "NetworkPolicy" true;
+    SERVICE_CIDRS = "networking.k8s.io" "v1" "servicecidrs" "ServiceCIDR" false;
+    POD_DISRUPTION_BUDGETS = "policy" "v1" "poddisruptionbudgets" "PodDisruptionBudget" true;
+    ROLES = "rbac.authorization.k8s.io" "v1" "roles" "Role" true;
+    ROLE_BINDINGS = "rbac.authorization.k8s.io" "v1" "rolebindings" "RoleBinding" true;
+    CLUSTER_ROLES = "rbac.authorization.k8s.io" "v1" "clusterroles" "ClusterRole" false;
+    CLUSTER_ROLE_BINDINGS = "rbac.authorization.k8s.io" "v1" "clusterrolebindings" "ClusterRoleBinding" false;
+    CSI_DRIVERS = "storage.k8s.io" "v1" "csidrivers" "CSIDriver" false;
+    CSI_NODES = "storage.k8s.io" "v1" "csinodes" "CSINode" false;
+    CSI_STORAGE_CAPACITIES = "storage.k8s.io" "v1" "csistoragecapacities" "CSIStorageCapacity" true;
+    STORAGE_CLASSES = "storage.k8s.io" "v1" "storageclasses" "StorageClass" false;
+    VOLUME_ATTACHMENTS = "storage.k8s.io" "v1" "volumeattachments" "VolumeAttachment" false;
+    VOLUME_ATTRIBUTES_CLASSES = "storage.k8s.io" "v1" "volumeattributesclasses" "VolumeAttributesClass" false;
+    MUTATING_ADMISSION_POLICIES = "admissionregistration.k8s.io" "v1" "mutatingadmissionpolicies" "MutatingAdmissionPolicy" false;
+    MUTATING_ADMISSION_POLICY_BINDINGS = "admissionregistration.k8s.io" "v1" "mutatingadmissionpolicybindings" "MutatingAdmissionPolicyBinding" false;
+    MUTATING_WEBHOOK_CONFIGURATIONS = "admissionregistration.k8s.io" "v1" "mutatingwebhookconfigurations" "MutatingWebhookConfiguration" false;
+    VALIDATING_ADMISSION_POLICIES = "admissionregistration.k8s.io" "v1" "validatingadmissionpolicies" "ValidatingAdmissionPolicy" false;
+    VALIDATING_ADMISSION_POLICY_BINDINGS = "admissionregistration.k8s.io" "v1" "validatingadmissionpolicybindings" "ValidatingAdmissionPolicyBinding" false;
+    VALIDATING_WEBHOOK_CONFIGURATIONS = "admissionregistration.k8s.io" "v1" "validatingwebhookconfigurations" "ValidatingWebhookConfiguration" false;
+    CUSTOM_RESOURCE_DEFINITIONS = "apiextensions.k8s.io" "v1" "customresourcedefinitions" "CustomResourceDefinition" false;
+    PRIORITY_CLASSES = "scheduling.k8s.io" "v1" "priorityclasses" "PriorityClass" false;
+    LEASES = "coordination.k8s.io" "v1" "leases" "Lease" true;
+    RUNTIME_CLASSES = "node.k8s.io" "v1" "runtimeclasses" "RuntimeClass" false;
+    ENDPOINT_SLICES = "discovery.k8s.io" "v1" "endpointslices" "EndpointSlice" true;
+    DEVICE_CLASSES = "resource.k8s.io" "v1" "deviceclasses" "DeviceClass" false;
+    RESOURCE_CLAIMS = "resource.k8s.io" "v1" "resourceclaims" "ResourceClaim" true;
+    RESOURCE_CLAIM_TEMPLATES = "resource.k8s.io" "v1" "resourceclaimtemplates" "ResourceClaimTemplate" true;
+    RESOURCE_SLICES = "resource.k8s.io" "v1" "resourceslices" "ResourceSlice" false;
+    FLOW_SCHEMAS = "flowcontrol.apiserver.k8s.io" "v1" "flowschemas" "FlowSchema" false;
+    PRIORITY_LEVEL_CONFIGURATIONS = "flowcontrol.apiserver.k8s.io" "v1" "prioritylevelconfigurations" "PriorityLevelConfiguration" false;
 }
 
 #[cfg(test)]

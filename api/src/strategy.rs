@@ -73,6 +73,16 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Restores what an update through another subresource may not touch.
+    fn prepare_for_part_update(&self, _part: &str, new: &mut Value, old: &Value) {
+        *new = old.clone();
+    }
+
+    /// Errors that refuse an update through another subresource.
+    fn validate_part_update(&self, _part: &str, _new: &Value, _old: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
     /// Whether `metadata.generation` counts changes of everything but metadata and status.
     fn has_generation(&self) -> bool {
         false

@@ -37,7 +37,7 @@ impl IncludeObject {
 /// Columns, as the field `columnDefinitions` holds them.
 #[must_use]
 pub fn column_definitions(resource: &Resource) -> Value {
-    let definitions = resource.strategy.columns().iter().map(|column| {
+    let definitions = resource.stored().strategy.columns().iter().map(|column| {
         json!({
             "name": column.name,
             "type": column.type_,
@@ -55,9 +55,9 @@ pub fn row(resource: &Resource, object: &Value, now: Timestamp, include: Include
     let object_of_row = match include {
         IncludeObject::None => Value::Null,
         IncludeObject::Metadata => partial_object_metadata(object, group_version),
-        IncludeObject::Object => object.clone(),
+        IncludeObject::Object => resource.to_served(object.clone()),
     };
-    json!({ "cells": resource.strategy.cells(object, now), "object": object_of_row })
+    json!({ "cells": resource.stored().strategy.cells(object, now), "object": object_of_row })
 }
 
 /// A whole table. `metadata` is the list's. In a watch, only the first event's table has columns.
@@ -98,7 +98,7 @@ mod tests {
         let now: Timestamp = "2026-01-01T00:05:12Z".parse().unwrap();
         for resource in registry::all().iter().filter(|resource| resource.is_stored()) {
             let row = row(resource, &object, now, IncludeObject::None, "meta.k8s.io/v1");
-            assert_eq!(row["cells"].as_array().unwrap().len(), resource.strategy.columns().len(), "{resource:?}");
+            assert_eq!(row["cells"].as_array().unwrap().len(), resource.stored().strategy.columns().len(), "{resource:?}");
             assert_eq!(row["object"], Value::Null);
         }
     }

@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, Response};
 use jiff::Timestamp;
 use kontiki_api::{
     registry::{self, Resource},
-    resources::{PODS, ResourceKey, SERVICE_ACCOUNTS},
+    resources::{COMPONENT_STATUSES, PODS, ResourceKey, SERVICE_ACCOUNTS},
     status::Status,
 };
 use kontiki_store::kv::Kv;
@@ -28,7 +28,7 @@ use crate::{
     auth::{Authenticator, Objects, UserInfo},
     authorization::{self, Attributes, Authorizer},
     cache,
-    handlers::{delete, encode, paths, read, subresource, watch, write},
+    handlers::{component_status, delete, encode, paths, read, subresource, watch, write},
     limits::{REQUEST_DEADLINE, REQUESTS_MAX},
     metrics::Metrics,
     negotiate, proxy,
@@ -199,6 +199,9 @@ impl ApiServer {
         if !resource.verbs.contains(&info.verb.as_str()) {
             return Err(Status::method_not_allowed());
         }
+        if resource.key == COMPONENT_STATUSES {
+            return component_status::answer(self, call, resource);
+        }
         if !resource.is_stored() {
             return self.review(call, resource).await;
         }
@@ -255,11 +258,11 @@ impl ApiServer {
                 self.admit(call, resource, Operation::Connect, &mut connect_options(part.kind, &call.info)).await?;
                 crate::kubelet::exec(self, call).await
             }
+            // What leads to a node or a pod is no part of the object.
+            _ if part.kind.ends_with("Options") => Err(Status::no_such_path()),
             (_, "get") => read::get(self, call, resource).await,
-            (name, "update") => {
-                write::update(self, call, resource, write::Part::of(name).ok_or_else(Status::no_such_path)?).await
-            }
-            (name, "patch") => write::patch(self, call, resource, write::Part::of(name).ok_or_else(Status::no_such_path)?).await,
+            (name, "update") => write::update(self, call, resource, write::Part::of(name)).await,
+            (name, "patch") => write::patch(self, call, resource, write::Part::of(name)).await,
             _ => Err(Status::method_not_allowed()),
         }
     }
@@ -348,8 +351,9 @@ struct StoredObjects {
 #[async_trait]
 impl Objects for StoredObjects {
     fn cached(&self, key: &ResourceKey, namespace: &str, name: &str) -> Option<Value> {
-        let cache = self.storage.caches.of(registry::of(key)?)?;
-        cache.get(&keys::object(key, namespace, name)).map(|object| object.encoded.value())
+        let resource = registry::of(key)?;
+        let cache = self.storage.caches.of(resource)?;
+        cache.get(&keys::object(resource, namespace, name)).map(|object| object.encoded.value())
     }
 
     async fn fresh(&self, key: &ResourceKey, namespace: &str, name: &str) -> Result<Option<Value>, Status> {

@@ -70,8 +70,9 @@ pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
     // Names of different kinds may be equal; the queue's key carries the kind before the namespace.
     let queue = Arc::new(WorkQueue::<ObjectKey>::new("garbage_collector"));
     let mut kinds = Vec::new();
-    for resource in
-        registry::all().iter().filter(|resource| resource.verbs.contains(&"delete") && resource.key.plural != "events")
+    for resource in registry::all()
+        .iter()
+        .filter(|resource| resource.verbs.contains(&"delete") && resource.conversion.is_none() && resource.key.plural != "events")
     {
         let (key, queue) = (resource.key, Arc::clone(&queue));
         let on_change = move |change: &Change<Bare>| {

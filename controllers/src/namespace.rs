@@ -48,7 +48,9 @@ pub async fn run(context: Arc<Context>, queue: Queue, cancel: CancellationToken)
 }
 
 fn kinds() -> impl Iterator<Item = ResourceKey> {
-    let deletable = |resource: &&registry::Resource| resource.key.namespaced && resource.verbs.contains(&"deletecollection");
+    let deletable = |resource: &&registry::Resource| {
+        resource.key.namespaced && resource.verbs.contains(&"deletecollection") && resource.conversion.is_none()
+    };
     registry::all().iter().filter(deletable).map(|resource| resource.key)
 }
 

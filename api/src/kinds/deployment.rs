@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     common::{AGE, NAME, age, column, default, items, joined, keep, map_of, name},
-    pod::{set_template_defaults, validate_template},
+    pod::{set_template_defaults, validate_lasting_template},
     validate,
 };
 use crate::{
@@ -58,7 +58,7 @@ impl Strategy for DeploymentStrategy {
         let mut errors = Vec::new();
         validate::not_negative(object, "/spec/replicas", &mut errors);
         validate::workload_selector(object, &mut errors);
-        errors.extend(validate_template(&object["spec"]["template"], "spec.template"));
+        errors.extend(validate_lasting_template(&object["spec"]["template"], "spec.template", "Deployment"));
         validate_strategy(&object["spec"]["strategy"], &mut errors);
         for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
             validate::not_negative(object, &format!("/spec/{field}"), &mut errors);

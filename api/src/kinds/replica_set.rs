@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     common::{AGE, NAME, age, column, default, keep, map_of, name},
     deployment::template_cells,
-    pod::{set_template_defaults, validate_template},
+    pod::{set_template_defaults, validate_lasting_template},
     validate,
 };
 use crate::{
@@ -47,7 +47,7 @@ impl Strategy for ReplicaSetStrategy {
         validate::not_negative(object, "/spec/replicas", &mut errors);
         validate::not_negative(object, "/spec/minReadySeconds", &mut errors);
         validate::workload_selector(object, &mut errors);
-        errors.extend(validate_template(&object["spec"]["template"], "spec.template"));
+        errors.extend(validate_lasting_template(&object["spec"]["template"], "spec.template", "ReplicaSet"));
         errors
     }
 

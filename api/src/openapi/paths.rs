@@ -49,22 +49,31 @@ const LOG: &[Parameter] = &[
     ("tailLines", "integer", "Only so many lines from the end."),
     ("timestamps", "boolean", "Begin each line with its time."),
 ];
-const EXEC: &[Parameter] = &[
-    ("command", "string", "Program and arguments, one a parameter."),
+const COMMAND: &[Parameter] = &[("command", "string", "Program and arguments, one a parameter.")];
+const STREAMS: &[Parameter] = &[
     ("container", "string", "Container to run in; needed where there are several."),
     ("stderr", "boolean", "Send what the command writes to standard error."),
     ("stdin", "boolean", "Pass standard input to the command."),
     ("stdout", "boolean", "Send what the command writes to standard output."),
     ("tty", "boolean", "Give the command a terminal."),
 ];
+const PORTS: &[Parameter] = &[("ports", "integer", "Ports of the pod, one a parameter.")];
+const PATH: &[Parameter] = &[("path", "string", "Where the request goes behind the proxy.")];
+
+/// What a client may do at each kind of path, as verbs.
+const AT_COLLECTION: &[&str] = &["list", "create", "deletecollection"];
+const AT_OBJECT: &[&str] = &["get", "update", "patch", "delete"];
+const AT_PART: &[&str] = &["get", "create", "update", "patch"];
+/// A proxy passes every method on; those that are no verbs go by their own names.
+const AT_PROXY: &[&str] = &["get", "create", "update", "patch", "delete", "head", "options"];
 
 /// Everything that these resources are served at.
 pub(super) fn of(resources: &[&Resource], style: Style) -> Map<String, Value> {
     let mut paths = Map::new();
     for resource in resources {
         let namespace = if resource.key.namespaced { "{namespace}" } else { "" };
-        let collection = Place { resource, part: None, style, all_namespaces: false };
-        add(&mut paths, resource.key.path(namespace, ""), &collection, &["list", "create", "deletecollection"]);
+        let collection = Place { resource, part: None, style, all_namespaces: false, with_path: false };
+        add(&mut paths, resource.key.path(namespace, ""), &collection, AT_COLLECTION);
         if resource.key.namespaced && resource.is_stored() {
             let everywhere = Place { all_namespaces: true, ..collection };
             add(&mut paths, resource.key.path("", ""), &everywhere, &["list"]);
@@ -72,9 +81,15 @@ pub(super) fn of(resources: &[&Resource], style: Style) -> Map<String, Value> {
         let object = resource.key.path(namespace, "{name}");
         for part in resource.subresources {
             let place = Place { part: Some(part), ..collection };
-            add(&mut paths, format!("{object}/{}", part.name), &place, &["get", "create", "update", "patch"]);
+            let path = format!("{object}/{}", part.name);
+            if part.name == "proxy" {
+                add(&mut paths, format!("{path}/{{path}}"), &Place { with_path: true, ..place }, AT_PROXY);
+                add(&mut paths, path, &place, AT_PROXY);
+            } else {
+                add(&mut paths, path, &place, AT_PART);
+            }
         }
-        add(&mut paths, object, &collection, &["get", "update", "patch", "delete"]);
+        add(&mut paths, object, &collection, AT_OBJECT);
     }
     paths
 }
@@ -85,28 +100,27 @@ struct Place<'a> {
     part: Option<&'a Subresource>,
     style: Style,
     all_namespaces: bool,
+    /// Whether the path goes on behind a proxy.
+    with_path: bool,
 }
 
 fn add(paths: &mut Map<String, Value>, path: String, place: &Place<'_>, verbs: &[&str]) {
     let served = place.part.map_or(place.resource.verbs, |part| part.verbs);
     let mut item = Map::new();
-    for verb in verbs.iter().filter(|verb| served.contains(verb)) {
-        let method = match *verb {
-            "create" => "post",
-            "update" => "put",
-            "patch" => "patch",
-            "delete" | "deletecollection" => "delete",
-            _ => "get",
-        };
-        item.insert(method.to_owned(), operation(place, verb));
+    for verb in verbs.iter().filter(|verb| served.contains(verb) || matches!(**verb, "head" | "options")) {
+        item.insert(method(verb).to_owned(), operation(place, verb));
     }
     if item.is_empty() {
         return;
     }
-    let in_path = ["name", "namespace"].into_iter().filter(|name| path.contains(&format!("{{{name}}}")));
+    let in_path = ["name", "namespace", "path"].into_iter().filter(|name| path.contains(&format!("{{{name}}}")));
     let parameters: Vec<Value> = in_path
         .map(|name| {
-            let description = if name == "name" { "Name of the object." } else { "Namespace of the object." };
+            let description = match name {
+                "name" => "Name of the object.",
+                "namespace" => "Namespace of the object.",
+                _ => "Rest of the path behind the proxy.",
+            };
             let mut parameter = typed(place.style, name, "string", description, "path");
             parameter["required"] = true.into();
             parameter
@@ -116,6 +130,17 @@ fn add(paths: &mut Map<String, Value>, path: String, place: &Place<'_>, verbs: &
         item.insert("parameters".to_owned(), parameters.into());
     }
     paths.insert(path, Value::Object(item));
+}
+
+/// HTTP method of a verb.
+fn method(verb: &str) -> &str {
+    match verb {
+        "create" => "post",
+        "update" => "put",
+        "deletecollection" => "delete",
+        "patch" | "delete" | "head" | "options" => verb,
+        _ => "get",
+    }
 }
 
 fn typed(style: Style, name: &str, type_: &str, description: &str, place: &str) -> Value {
@@ -148,7 +173,12 @@ impl Place<'_> {
 
     fn parameters(&self, verb: &str) -> Vec<Value> {
         let groups: &[&[Parameter]] = match verb {
-            _ if self.is_connection() => &[EXEC],
+            _ if self.is_connection() => match self.part.map(|part| part.name) {
+                Some("exec") => &[COMMAND, STREAMS],
+                Some("attach") => &[STREAMS],
+                Some("portforward") => &[PORTS],
+                _ => &[PATH],
+            },
             _ if self.is_log() => &[LOG],
             "create" | "update" | "patch" => &[WRITE],
             "delete" => &[DELETE],
@@ -169,13 +199,14 @@ impl Place<'_> {
         let everywhere = if self.all_namespaces { "ForAllNamespaces" } else { "" };
         let part = self.part.map(|part| capital(part.name)).unwrap_or_default();
         let (action, before) = match verb {
-            _ if self.is_connection() => ("connect", if verb == "create" { "Post" } else { "Get" }),
-            "get" => ("read", ""),
-            "update" => ("replace", ""),
-            "deletecollection" => ("delete", "Collection"),
-            other => (other, ""),
+            _ if self.is_connection() => ("connect", capital(method(verb))),
+            "get" => ("read", String::new()),
+            "update" => ("replace", String::new()),
+            "deletecollection" => ("delete", "Collection".to_owned()),
+            other => (other, String::new()),
         };
-        format!("{action}{group}{version}{before}{namespaced}{}{part}{everywhere}", key.kind)
+        let behind = if self.with_path { "WithPath" } else { "" };
+        format!("{action}{group}{version}{before}{namespaced}{}{part}{behind}{everywhere}", key.kind)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Types of the schema table as JSON schemas.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
 use super::describe;
-use crate::registry::Resource;
+use crate::registry::{self, Resource};
 use crate::schema::{self, Field, Scalar, Shape, Type};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -77,12 +78,16 @@ pub(super) fn of(resources: &[&Resource], style: Style) -> Map<String, Value> {
         }
         let Some(type_) = schema::find(name) else { continue };
         for field in &type_.fields {
-            collect(&field.shape, &mut wanted, &mut schemas);
+            collect(&field.shape, field.any, style, &mut wanted, &mut schemas);
         }
         let mut schema = type_schema(type_, style);
         let mut group_version_kinds: Vec<&Value> =
             kinds.iter().filter(|(known, _)| known.name == name).map(|(_, kind)| kind).collect();
         group_version_kinds.dedup();
+        let elsewhere = BY_TYPE.get(name);
+        if group_version_kinds.is_empty() {
+            group_version_kinds.extend(elsewhere);
+        }
         if !group_version_kinds.is_empty() {
             schema["x-kubernetes-group-version-kind"] = json!(group_version_kinds);
         }
@@ -90,6 +95,15 @@ pub(super) fn of(resources: &[&Resource], style: Style) -> Map<String, Value> {
     }
     schemas
 }
+
+/// Kinds of types that have paths of their own: other types may refer to them from everywhere.
+static BY_TYPE: LazyLock<HashMap<&'static str, Value>> = LazyLock::new(|| {
+    let kind = |resource: &'static Resource| {
+        let key = resource.key;
+        Some((resource.type_()?.name, group_version_kind((key.group, key.version), key.kind)))
+    };
+    registry::all().iter().filter_map(kind).collect()
+});
 
 /// Kinds that a deletion sends and receives.
 fn deletion_kinds(own: (&str, &str)) -> Vec<(&'static Type, Value)> {
@@ -104,32 +118,43 @@ pub(super) fn group_version_kind((group, version): (&str, &str), kind: &str) -> 
 }
 
 /// Types that a shape refers to; those without fields are described at once.
-fn collect(shape: &Shape, wanted: &mut Vec<&'static str>, schemas: &mut Map<String, Value>) {
+fn collect(shape: &Shape, any: &str, style: Style, wanted: &mut Vec<&'static str>, schemas: &mut Map<String, Value>) {
     match shape {
         Shape::Object(name) => wanted.push(name),
-        Shape::List(item) | Shape::Map(item) => collect(item, wanted, schemas),
+        Shape::List(item) | Shape::Map(item) => collect(item, any, style, wanted, schemas),
         Shape::Scalar(_) | Shape::Any => {
-            if let Some((name, schema)) = opaque(shape) {
+            if let Some((name, schema)) = opaque(shape, any, style) {
                 schemas.entry(name).or_insert(schema);
             }
         }
     }
 }
 
-/// Types without fields that have a name of their own.
-fn opaque(shape: &Shape) -> Option<(String, Value)> {
+/// Types without fields that have a name of their own; `any` is the name of one that may hold anything.
+fn opaque(shape: &Shape, any: &str, style: Style) -> Option<(String, Value)> {
+    let either = |format: Option<&str>, types: [&str; 2]| {
+        let mut schema = match style {
+            Style::V3 => json!({ "oneOf": types.map(|type_| json!({ "type": type_ })) }),
+            // Version 2 has no alternatives; there both are text.
+            Style::V2 => json!({ "type": "string" }),
+        };
+        if let Some(format) = format {
+            schema["format"] = format.into();
+        }
+        schema
+    };
     Some(match shape {
-        Shape::Any => (meta_type_name("FieldsV1"), json!({ "type": "object" })),
+        // Parts of JSON schemas may be of any type, extensions are objects.
+        Shape::Any if any.contains(".apiextensions.") => (any.to_owned(), json!({})),
+        Shape::Any => (any.to_owned(), json!({ "type": "object" })),
         Shape::Scalar(Scalar::Time) => (meta_type_name("Time"), json!({ "type": "string", "format": "date-time" })),
         Shape::Scalar(Scalar::MicroTime) => (meta_type_name("MicroTime"), json!({ "type": "string", "format": "date-time" })),
-        Shape::Scalar(Scalar::Quantity) => (
-            "io.k8s.apimachinery.pkg.api.resource.Quantity".to_owned(),
-            json!({ "oneOf": [{ "type": "string" }, { "type": "number" }] }),
-        ),
-        Shape::Scalar(Scalar::IntOrString) => (
-            "io.k8s.apimachinery.pkg.util.intstr.IntOrString".to_owned(),
-            json!({ "format": "int-or-string", "oneOf": [{ "type": "integer" }, { "type": "string" }] }),
-        ),
+        Shape::Scalar(Scalar::Quantity) => {
+            ("io.k8s.apimachinery.pkg.api.resource.Quantity".to_owned(), either(None, ["string", "number"]))
+        }
+        Shape::Scalar(Scalar::IntOrString) => {
+            ("io.k8s.apimachinery.pkg.util.intstr.IntOrString".to_owned(), either(Some("int-or-string"), ["integer", "string"]))
+        }
         _ => return None,
     })
 }
@@ -155,7 +180,7 @@ fn type_schema(type_: &Type, style: Style) -> Value {
 }
 
 fn property(type_: &Type, field: &Field, style: Style) -> Value {
-    let mut property = shape_schema(&field.shape, style, true);
+    let mut property = shape_schema(&field.shape, field.any, style, true);
     if let Some(text) = describe::field(type_, field) {
         property["description"] = text.into();
     }
@@ -178,15 +203,15 @@ fn property(type_: &Type, field: &Field, style: Style) -> Value {
 }
 
 /// `extended`: other keywords follow.
-fn shape_schema(shape: &Shape, style: Style, extended: bool) -> Value {
+fn shape_schema(shape: &Shape, any: &str, style: Style, extended: bool) -> Value {
     let reference = |name: &str| if extended { style.extensible_reference(name) } else { style.reference(name) };
-    if let Some((name, _)) = opaque(shape) {
+    if let Some((name, _)) = opaque(shape, any, style) {
         return reference(&name);
     }
     match shape {
         Shape::Object(name) => reference(name),
-        Shape::List(item) => json!({ "type": "array", "items": shape_schema(item, style, false) }),
-        Shape::Map(item) => json!({ "type": "object", "additionalProperties": shape_schema(item, style, false) }),
+        Shape::List(item) => json!({ "type": "array", "items": shape_schema(item, any, style, false) }),
+        Shape::Map(item) => json!({ "type": "object", "additionalProperties": shape_schema(item, any, style, false) }),
         Shape::Any => json!({ "type": "object" }),
         Shape::Scalar(scalar) => match scalar {
             Scalar::Bytes => json!({ "type": "string", "format": "byte" }),

@@ -4,15 +4,22 @@
 //! kind is one line here, its strategy in `kinds/`, and its types in the schema table. Verbs, short
 //! names and categories are v1.36's; a test compares them with its discovery documents.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::LazyLock;
 
+use serde_json::Value;
+
+use crate::conversion::Conversion;
 use crate::kinds;
-use crate::resources::{self, ResourceKey};
+use crate::resources::ResourceKey;
 use crate::schema::{self, Type};
 use crate::strategy::Strategy;
 
+mod entries;
 pub mod reviews;
+mod stored;
 
 /// One resource.
 pub struct Resource {
@@ -30,6 +37,12 @@ pub struct Resource {
     pub subresources: &'static [Subresource],
     /// Behaviour of the kind.
     pub strategy: &'static dyn Strategy,
+    /// Prefix of its objects' keys in the store, with a slash at the end.
+    pub prefix: String,
+    /// The resource as it is stored: itself, unless another version is.
+    pub stored_as: ResourceKey,
+    /// From and to what is stored, where that is another version.
+    pub conversion: Option<&'static dyn Conversion>,
 }
 
 impl fmt::Debug for Resource {
@@ -51,70 +64,33 @@ pub struct Subresource {
     pub verbs: &'static [&'static str],
 }
 
-const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-const NAMESPACE_VERBS: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
-const CREATE: &[&str] = &["create"];
-const PART_VERBS: &[&str] = &["get", "patch", "update"];
+static RESOURCES: LazyLock<Vec<Resource>> = LazyLock::new(|| {
+    let mut resources: Vec<Resource> = entries::ENTRIES.iter().map(resource).collect();
+    let rank = |resource: &Resource| (group_rank(resource.key.group), Reverse(resource.key.version), resource.key.plural);
+    resources.sort_by_key(rank);
+    resources
+});
 
-const fn part(name: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> Subresource {
-    Subresource { name, kind, group_version: None, verbs }
-}
-
-const SCALE: Subresource =
-    Subresource { name: "scale", kind: "Scale", group_version: Some(("autoscaling", "v1")), verbs: PART_VERBS };
-const TOKEN: Subresource =
-    Subresource { name: "token", kind: "TokenRequest", group_version: Some(("authentication.k8s.io", "v1")), verbs: CREATE };
-
-const NAMESPACE_PARTS: &[Subresource] = &[part("finalize", "Namespace", &["update"]), part("status", "Namespace", PART_VERBS)];
-const NODE_PARTS: &[Subresource] = &[part("status", "Node", PART_VERBS)];
-const POD_PARTS: &[Subresource] = &[
-    part("binding", "Binding", CREATE),
-    part("exec", "PodExecOptions", &["create", "get"]),
-    part("log", "Pod", &["get"]),
-    part("status", "Pod", PART_VERBS),
-];
-const SERVICE_PARTS: &[Subresource] = &[part("status", "Service", PART_VERBS)];
-const SERVICE_ACCOUNT_PARTS: &[Subresource] = &[TOKEN];
-const DEPLOYMENT_PARTS: &[Subresource] = &[SCALE, part("status", "Deployment", PART_VERBS)];
-const REPLICA_SET_PARTS: &[Subresource] = &[SCALE, part("status", "ReplicaSet", PART_VERBS)];
-
-type Names = (&'static [&'static str], &'static [&'static str]);
-
-/// Short names and categories, verbs, subresources.
-fn facts(key: ResourceKey) -> (Names, &'static [&'static str], &'static [Subresource]) {
-    const ALL: &[&str] = &["all"];
-    match key {
-        resources::NAMESPACES => ((&["ns"], &[]), NAMESPACE_VERBS, NAMESPACE_PARTS),
-        resources::NODES => ((&["no"], &[]), ALL_VERBS, NODE_PARTS),
-        resources::PODS => ((&["po"], ALL), ALL_VERBS, POD_PARTS),
-        resources::SERVICES => ((&["svc"], ALL), ALL_VERBS, SERVICE_PARTS),
-        resources::CONFIG_MAPS => ((&["cm"], &[]), ALL_VERBS, &[]),
-        resources::SERVICE_ACCOUNTS => ((&["sa"], &[]), ALL_VERBS, SERVICE_ACCOUNT_PARTS),
-        resources::EVENTS => ((&["ev"], &[]), ALL_VERBS, &[]),
-        resources::DEPLOYMENTS => ((&["deploy"], ALL), ALL_VERBS, DEPLOYMENT_PARTS),
-        resources::REPLICA_SETS => ((&["rs"], ALL), ALL_VERBS, REPLICA_SET_PARTS),
-        _ => ((&[], &[]), ALL_VERBS, &[]),
+fn resource(entry: &entries::Entry) -> Resource {
+    let stored = stored::of(&entry.key);
+    Resource {
+        key: entry.key,
+        singular: singular(&entry.key),
+        short_names: entry.short_names,
+        categories: entry.categories,
+        verbs: entry.verbs,
+        subresources: entry.subresources,
+        strategy: kinds::strategy(&entry.key),
+        prefix: stored::prefix(&stored.key),
+        stored_as: stored.key,
+        conversion: stored.conversion,
     }
 }
 
-static RESOURCES: LazyLock<Vec<Resource>> = LazyLock::new(|| {
-    let stored = resources::ALL.iter().map(|key| {
-        let ((short_names, categories), verbs, subresources) = facts(*key);
-        let strategy = kinds::strategy(key);
-        Resource { key: *key, singular: singular(key), short_names, categories, verbs, subresources, strategy }
-    });
-    let reviews = reviews::ALL.iter().map(|key| Resource {
-        key: *key,
-        singular: singular(key),
-        short_names: &[],
-        categories: &[],
-        verbs: CREATE,
-        subresources: &[],
-        strategy: &reviews::Review,
-    });
-    let mut resources: Vec<Resource> = stored.chain(reviews).collect();
-    resources.sort_by_key(|resource| (group_priority(resource.key.group), resource.key.plural));
-    resources
+/// Position of each resource by group, version and plural.
+static BY_PATH: LazyLock<HashMap<(&'static str, &'static str, &'static str), usize>> = LazyLock::new(|| {
+    let path = |(index, resource): (usize, &Resource)| ((resource.key.group, resource.key.version, resource.key.plural), index);
+    all().iter().enumerate().map(path).collect()
 });
 
 /// The table lives as long as the process, and so may its text.
@@ -123,17 +99,32 @@ fn singular(key: &ResourceKey) -> &'static str {
 }
 
 /// Order in which discovery names the groups; clients resolve a short name to the first that has it.
-fn group_priority(group: &str) -> (usize, &str) {
-    const ORDER: [&str; 7] = [
-        "",
-        "apps",
-        "authentication.k8s.io",
-        "authorization.k8s.io",
-        "rbac.authorization.k8s.io",
-        "coordination.k8s.io",
-        "discovery.k8s.io",
-    ];
-    (ORDER.iter().position(|known| *known == group).unwrap_or(ORDER.len()), group)
+const GROUPS: [&str; 21] = [
+    "",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "resource.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+];
+
+fn group_rank(group: &str) -> usize {
+    GROUPS.iter().position(|known| *known == group).unwrap_or(GROUPS.len())
 }
 
 /// Every resource, groups in the order of discovery, resources by name.
@@ -145,7 +136,8 @@ pub fn all() -> &'static [Resource] {
 /// The resource that a path names.
 #[must_use]
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
-    all().iter().find(|resource| resource.key.plural == plural && resource.key.group == group && resource.key.version == version)
+    let by_path: &HashMap<(&str, &str, &str), usize> = &BY_PATH;
+    by_path.get(&(group, version, plural)).and_then(|index| all().get(*index))
 }
 
 /// The resource whose objects are of this kind.
@@ -170,10 +162,44 @@ pub fn group_versions() -> Vec<(&'static str, &'static str)> {
 }
 
 impl Resource {
-    /// Whether objects are kept; reviews are answered and forgotten.
+    /// Whether objects are kept; reviews are answered and forgotten, component statuses made on request.
     #[must_use]
     pub fn is_stored(&self) -> bool {
-        self.verbs.contains(&"get")
+        self.verbs.contains(&"watch")
+    }
+
+    /// The resource as it is stored: what validation, columns and selectors know.
+    #[must_use]
+    pub fn stored(&self) -> &Self {
+        if self.conversion.is_none() { self } else { of(&self.stored_as).unwrap_or(self) }
+    }
+
+    /// An object of this resource, defaulted, as it is stored.
+    #[must_use]
+    pub fn to_stored(&self, served: Value) -> Value {
+        match self.conversion {
+            Some(conversion) => conversion.to_stored(served),
+            None => served,
+        }
+    }
+
+    /// A stored object as this resource serves it.
+    #[must_use]
+    pub fn to_served(&self, stored: Value) -> Value {
+        match self.conversion {
+            Some(conversion) => conversion.to_served(stored),
+            None => stored,
+        }
+    }
+
+    /// The stored name of a field that a selector may name beside name and namespace; `None` if it may not.
+    #[must_use]
+    pub fn selectable_field(&self, path: &str) -> Option<&'static str> {
+        let path = match self.conversion {
+            Some(conversion) => conversion.stored_field(path)?,
+            None => path,
+        };
+        self.stored().strategy.selectable_fields().iter().find(|known| **known == path).copied()
     }
 
     /// `pods` or `deployments.apps`.
@@ -226,38 +252,59 @@ mod tests {
         assert!(find("apps", "v1", "pods").is_none());
     }
 
-    /// Aim: kubectl finds what it finds on a real v1.36 server. Method: our entries, one by one,
-    /// against its discovery documents.
+    /// Paths of v1.36's stable groups that are not ours, each with its reason.
+    const ABSENT: [(&str, &str); 0] = [];
+
+    /// What a discovery document says of one resource or subresource, in one line.
+    fn line(entry: &Value) -> String {
+        let words = |field: &str| entry[field].as_array().map_or_else(String::new, |list| Value::from(list.clone()).to_string());
+        let [name, kind, singular] = ["name", "kind", "singularName"].map(|field| entry[field].as_str().unwrap_or_default());
+        let [group, version] = ["group", "version"].map(|field| entry[field].as_str().unwrap_or_default());
+        let [verbs, short, categories] = ["verbs", "shortNames", "categories"].map(words);
+        format!("{name} {kind} {singular} {} {group}/{version} {verbs} {short} {categories}", entry["namespaced"])
+    }
+
+    /// Aim: kubectl finds what it finds on a real v1.36 server. Method: both directions, our entries
+    /// against its discovery documents of every stable version.
     #[test]
     fn entries_are_those_of_kubernetes() {
-        for resource in all() {
-            let file = match resource.key.group {
-                "" => "api__v1.json".to_owned(),
-                group => format!("apis__{group}__{}.json", resource.key.version),
+        for (group, version) in group_versions() {
+            let file = if group.is_empty() { "api__v1.json".to_owned() } else { format!("apis__{group}__{version}.json") };
+            let Some(theirs) = reference::discovery(&file) else { return };
+            let ours = crate::discovery::api_resource_list(group, version).unwrap();
+            let lines = |document: &Value| -> Vec<String> {
+                let mut lines: Vec<_> = document["resources"].as_array().unwrap().iter().map(line).collect();
+                lines.retain(|line| !ABSENT.iter().any(|(absent, _)| line.starts_with(&format!("{absent} "))));
+                lines.sort();
+                lines
             };
-            let Some(document) = reference::discovery(&file) else { return };
-            let entry = |name: &str| -> Value {
-                let list = document["resources"].as_array().unwrap();
-                list.iter().find(|entry| entry["name"] == name).unwrap_or(&Value::Null).clone()
-            };
-            let words = |entry: &Value, field: &str| -> Vec<String> {
-                serde_json::from_value(entry.get(field).cloned().unwrap_or_else(|| Value::Array(vec![]))).unwrap()
-            };
-            let found = entry(resource.key.plural);
-            assert_eq!(found["kind"], resource.key.kind, "{resource:?}");
-            assert_eq!(found["namespaced"], resource.key.namespaced, "{resource:?}");
-            assert_eq!(found["singularName"], resource.singular, "{resource:?}");
-            assert_eq!(words(&found, "verbs"), resource.verbs, "{resource:?}");
-            assert_eq!(words(&found, "shortNames"), resource.short_names, "{resource:?}");
-            assert_eq!(words(&found, "categories"), resource.categories, "{resource:?}");
-            for part in resource.subresources {
-                let found = entry(&format!("{}/{}", resource.key.plural, part.name));
-                assert_eq!(found["kind"], part.kind, "{resource:?} {part:?}");
-                assert_eq!(words(&found, "verbs"), part.verbs, "{resource:?} {part:?}");
-                let (group, version) = part.group_version.unwrap_or_default();
-                assert_eq!(found["group"].as_str().unwrap_or_default(), group, "{resource:?} {part:?}");
-                assert_eq!(found["version"].as_str().unwrap_or_default(), version, "{resource:?} {part:?}");
-            }
+            assert_eq!(lines(&ours), lines(&theirs), "{group}/{version}");
         }
+    }
+
+    #[test]
+    fn every_stable_group_version_is_served_in_the_order_of_kubernetes() {
+        let Some(theirs) = reference::discovery("apis.json") else { return };
+        let groups = theirs["groups"].as_array().unwrap().iter().flat_map(|group| {
+            let name = group["name"].as_str().unwrap().to_owned();
+            group["versions"].as_array().unwrap().iter().map(move |entry| (name.clone(), entry["version"].as_str().unwrap()))
+        });
+        let stable: Vec<(String, String)> = groups
+            .filter(|(_, version)| !version.contains("alpha") && !version.contains("beta"))
+            .map(|(group, version)| (group, version.to_owned()))
+            .collect();
+        let ours: Vec<_> =
+            group_versions().into_iter().skip(1).map(|(group, version)| (group.to_owned(), version.to_owned())).collect();
+        assert_eq!(ours, stable);
+    }
+
+    #[test]
+    fn several_versions_are_one_stored_object() {
+        let (new, old) = (find("events.k8s.io", "v1", "events").unwrap(), find("", "v1", "events").unwrap());
+        assert_eq!((new.prefix.as_str(), new.stored().key), (old.prefix.as_str(), old.key));
+        assert_eq!(new.selectable_field("regarding.kind"), Some("involvedObject.kind"));
+        assert_eq!((new.selectable_field("involvedObject.kind"), old.selectable_field("regarding.kind")), (None, None));
+        let v1 = find("autoscaling", "v1", "horizontalpodautoscalers").unwrap();
+        assert_eq!(v1.stored().key.version, "v2");
     }
 }

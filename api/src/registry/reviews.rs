@@ -1,11 +1,6 @@
 //! Resources that are created, answered and never stored.
 
-use jiff::Timestamp;
-use serde_json::Value;
-
-use crate::field::FieldError;
 use crate::resources::ResourceKey;
-use crate::strategy::{Column, Strategy};
 
 const fn review(group: &'static str, plural: &'static str, kind: &'static str, namespaced: bool) -> ResourceKey {
     ResourceKey { group, version: "v1", plural, kind, namespaced }
@@ -31,35 +26,3 @@ pub const SELF_SUBJECT_RULES_REVIEWS: ResourceKey =
 pub const BINDINGS: ResourceKey = review("", "bindings", "Binding", true);
 /// May somebody do this.
 pub const SUBJECT_ACCESS_REVIEWS: ResourceKey = review(AUTHORIZATION, "subjectaccessreviews", "SubjectAccessReview", false);
-
-/// Every constant of this module.
-pub const ALL: &[ResourceKey] = &[
-    SELF_SUBJECT_REVIEWS,
-    TOKEN_REVIEWS,
-    LOCAL_SUBJECT_ACCESS_REVIEWS,
-    SELF_SUBJECT_ACCESS_REVIEWS,
-    SELF_SUBJECT_RULES_REVIEWS,
-    SUBJECT_ACCESS_REVIEWS,
-    BINDINGS,
-];
-
-/// A review has nothing to default, and its answerer judges it.
-pub(super) struct Review;
-
-impl Strategy for Review {
-    fn validate(&self, _object: &Value) -> Vec<FieldError> {
-        Vec::new()
-    }
-
-    fn validate_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
-        Vec::new()
-    }
-
-    fn columns(&self) -> &'static [Column] {
-        &[]
-    }
-
-    fn cells(&self, _object: &Value, _now: Timestamp) -> Vec<Value> {
-        Vec::new()
-    }
-}

@@ -1,14 +1,23 @@
 //! Every type of the served kinds: its fields, their shapes, how lists merge.
 //!
-//! The facts are those of v1.36, one line a field, in `kubernetes-1.36.txt` beside this file. It is
-//! read on first use into a compact static table from which unknown-field checks, pruning,
-//! strategic merge and OpenAPI are made. Nothing about types is written down anywhere else.
+//! The facts are those of v1.36, one line a field, in the folder `kubernetes-1.36` beside this file,
+//! one text a package. They are read on first use into a compact static table from which
+//! unknown-field checks, pruning, strategic merge, protobuf and OpenAPI are made. Nothing about
+//! types is written down anywhere else.
 
 use std::{collections::HashMap, sync::LazyLock};
 
 use crate::resources::ResourceKey;
 
-const TABLE: &str = include_str!("kubernetes-1.36.txt");
+macro_rules! tables {
+    ($($package:literal)*) => { &[$(include_str!(concat!("kubernetes-1.36/", $package, ".txt"))),*] };
+}
+
+const TABLES: &[&str] = tables!(
+    "admissionregistration" "apiextensions" "apiregistration" "apps" "authentication" "authorization" "autoscaling"
+    "batch" "certificates" "coordination" "core" "discovery" "events" "flowcontrol" "meta" "networking" "node"
+    "policy" "rbac" "resource" "scheduling" "storage"
+);
 
 /// Shape of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +85,10 @@ pub struct Field {
     pub numbers: Vec<u32>,
     /// Whether a zero value means something else than absence.
     pub pointer: bool,
+    /// Whether Kubernetes writes the value of a scalar also where it is zero.
+    pub always: bool,
+    /// Name in OpenAPI of the type behind [`Shape::Any`]; empty for other shapes.
+    pub any: &'static str,
 }
 
 impl Field {
@@ -111,7 +124,7 @@ impl Type {
     }
 }
 
-static SCHEMA: LazyLock<HashMap<&'static str, Type>> = LazyLock::new(|| parse(TABLE));
+static SCHEMA: LazyLock<HashMap<&'static str, Type>> = LazyLock::new(|| TABLES.iter().flat_map(|table| parse(table)).collect());
 
 /// Type of that full name.
 #[must_use]
@@ -128,10 +141,12 @@ pub fn all() -> impl Iterator<Item = &'static Type> {
 #[must_use]
 pub fn type_name(group: &str, version: &str, kind: &str) -> String {
     let package = match group {
-        "" => "core",
-        other => other.split('.').next().unwrap_or(other),
+        "" => "api.core",
+        "apiextensions.k8s.io" => "apiextensions-apiserver.pkg.apis.apiextensions",
+        "apiregistration.k8s.io" => "kube-aggregator.pkg.apis.apiregistration",
+        other => return format!("io.k8s.api.{}.{version}.{kind}", other.split('.').next().unwrap_or(other)),
     };
-    format!("io.k8s.api.{package}.{version}.{kind}")
+    format!("io.k8s.{package}.{version}.{kind}")
 }
 
 /// Type of a resource's objects.
@@ -140,7 +155,7 @@ pub fn of(key: &ResourceKey) -> Option<&'static Type> {
     find(&type_name(key.group, key.version, key.kind))
 }
 
-fn parse(table: &'static str) -> HashMap<&'static str, Type> {
+fn parse(table: &'static str) -> impl Iterator<Item = (&'static str, Type)> {
     let mut types: Vec<Type> = Vec::new();
     for line in table.lines() {
         let mut words = line.split_ascii_whitespace();
@@ -155,7 +170,7 @@ fn parse(table: &'static str) -> HashMap<&'static str, Type> {
     for owner in &mut types {
         owner.fields.sort_by_key(|field| field.name);
     }
-    types.into_iter().map(|owner| (owner.name, owner)).collect()
+    types.into_iter().map(|owner| (owner.name, owner))
 }
 
 fn parse_field(name: &'static str, shape: &'static str, flags: impl Iterator<Item = &'static str>) -> Field {
@@ -171,9 +186,12 @@ fn parse_field(name: &'static str, shape: &'static str, flags: impl Iterator<Ite
         default: "",
         numbers: Vec::new(),
         pointer: false,
+        always: false,
+        any: shape.split_once("any:").map_or("", |(_, name)| name),
     };
     for flag in flags {
         match flag.split_once('=') {
+            None if flag == "always" => field.always = true,
             None => field.required = true,
             Some(("key", value)) => field.merge_key = Some(value),
             Some(("patch", value)) => field.patch_strategy = value,
@@ -195,8 +213,10 @@ fn parse_shape(text: &'static str) -> Shape {
     if let Some(item) = text.strip_prefix("{}") {
         return Shape::Map(Box::new(parse_shape(item)));
     }
+    if text.starts_with("any:") {
+        return Shape::Any;
+    }
     Shape::Scalar(match text {
-        "any" => return Shape::Any,
         "string" => Scalar::String,
         "bytes" => Scalar::Bytes,
         "time" => Scalar::Time,

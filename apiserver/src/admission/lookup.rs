@@ -22,8 +22,9 @@ pub async fn find(server: &ApiServer, key: &ResourceKey, namespace: &str, name: 
 
 /// The objects of a namespace, or of the cluster, as the cache has them.
 pub fn list(server: &ApiServer, key: &ResourceKey, namespace: &str) -> Vec<Value> {
-    let Some(cache) = registry::of(key).and_then(|resource| server.storage.caches.of(resource)) else { return Vec::new() };
-    let prefix = keys::collection(key, namespace);
+    let Some(resource) = registry::of(key) else { return Vec::new() };
+    let Some(cache) = server.storage.caches.of(resource) else { return Vec::new() };
+    let prefix = keys::collection(resource, namespace);
     let snapshot = cache.snapshot();
     let objects = snapshot
         .range::<_, str>((Bound::Included(prefix.as_str()), Bound::Unbounded))

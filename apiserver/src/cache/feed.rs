@@ -24,7 +24,7 @@ impl Caches {
     /// Cache of a resource.
     #[must_use]
     pub fn of(&self, resource: &Resource) -> Option<&Arc<ResourceCache>> {
-        self.by_prefix.get(&keys::prefix(&resource.key))
+        self.by_prefix.get(&resource.prefix)
     }
 
     /// All caches.
@@ -72,11 +72,9 @@ impl Caches {
 
 /// Makes the caches and begins to feed them from the store.
 pub fn start(kv: Arc<dyn Kv>, cancel: CancellationToken) -> Arc<Caches> {
-    let stored = registry::all().iter().filter(|resource| resource.is_stored());
-    let cache = |resource: &'static Resource| {
-        let prefix = keys::prefix(&resource.key);
-        (prefix.clone(), Arc::new(ResourceCache::new(resource, prefix)))
-    };
+    let stored = registry::all().iter().filter(|resource| resource.is_stored() && resource.conversion.is_none());
+    let cache =
+        |resource: &'static Resource| (resource.prefix.clone(), Arc::new(ResourceCache::new(resource, resource.prefix.clone())));
     let caches = Arc::new(Caches { by_prefix: stored.map(cache).collect(), revision: watch::channel(0).0 });
     let feed = Arc::clone(&caches);
     tokio::spawn(async move {
@@ -142,6 +140,8 @@ async fn load(kv: &dyn Kv, caches: &Caches) -> Result<i64, kontiki_store::error:
             key: bytes::Bytes::copy_from_slice(cache.prefix.as_bytes()),
             range_end: keys::range_end(&cache.prefix),
             revision,
+            // This member has applied the revision that the first answer named.
+            serializable: revision != 0,
             ..pb::RangeRequest::default()
         };
         let answer = kv.range(request).await?;

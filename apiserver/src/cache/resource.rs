@@ -51,7 +51,7 @@ impl CachedObject {
             "metadata.name" => self.header.name.as_str(),
             "metadata.namespace" => self.header.namespace.as_str(),
             other => {
-                let position = resource.strategy.selectable_fields().iter().position(|field| *field == other);
+                let position = resource.stored().strategy.selectable_fields().iter().position(|field| *field == other);
                 position.and_then(|index| self.fields.get(index)).map_or("", String::as_str)
             }
         };

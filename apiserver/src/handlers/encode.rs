@@ -40,7 +40,7 @@ pub fn object(
     accepted: &Accepted,
     include: IncludeObject,
 ) -> Result<Response<Body>, Status> {
-    if accepted.is_plain() {
+    if accepted.is_plain() && resource.conversion.is_none() {
         return Ok(response::json_bytes(code, encoded.bytes()));
     }
     value_in(code, &shown(resource, encoded.value(), accepted, include), accepted)
@@ -56,6 +56,7 @@ pub fn cached(
 ) -> Result<Response<Body>, Status> {
     if accepted.form == Form::Object
         && accepted.encoding == Encoding::Protobuf
+        && resource.conversion.is_none()
         && let Some(message) = object.protobuf(resource)
     {
         let body = protobuf::envelope(&resource.key.api_version(), resource.key.kind, &message);
@@ -66,7 +67,7 @@ pub fn cached(
 
 fn shown(resource: &Resource, value: Value, accepted: &Accepted, include: IncludeObject) -> Value {
     match &accepted.form {
-        Form::Object => value,
+        Form::Object => resource.to_served(value),
         Form::Partial(version) => table::partial_object_metadata(&value, &meta_version(version)),
         Form::Table(version) => {
             let metadata = list_metadata(&value["metadata"]["resourceVersion"], "", None);
@@ -112,7 +113,7 @@ pub fn status(status: &Status, accepted: &Accepted) -> Response<Body> {
 
 /// A page of a list. Objects themselves are sent as the cache's own bytes, piece by piece.
 pub fn list(resource: &Resource, page: &Page, accepted: &Accepted, include: IncludeObject) -> Result<Response<Body>, Status> {
-    if accepted.form == Form::Object && !accepted.pretty {
+    if accepted.form == Form::Object && !accepted.pretty && resource.conversion.is_none() {
         match accepted.encoding {
             Encoding::Json => return Ok(pieces(json_pieces(resource, page), accepted.encoding)),
             Encoding::Protobuf => {
@@ -127,7 +128,7 @@ pub fn list(resource: &Resource, page: &Page, accepted: &Accepted, include: Incl
     let values: Vec<Value> = page.objects.iter().map(|object| object.encoded.value()).collect();
     let shown = match &accepted.form {
         Form::Object => {
-            let items: Vec<Value> = values.into_iter().map(item).collect();
+            let items: Vec<Value> = values.into_iter().map(|value| item(resource.to_served(value))).collect();
             json!({ "kind": resource.list_kind(), "apiVersion": resource.key.api_version(), "metadata": metadata, "items": items })
         }
         Form::Partial(version) => {

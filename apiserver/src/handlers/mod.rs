@@ -3,6 +3,7 @@
 //! In: who asks, for what, with which body. Out: an answer or a Status. Everything that reads or
 //! writes goes through [`crate::storage`]; what may be written is decided by pure functions.
 
+pub mod component_status;
 pub mod delete;
 pub mod encode;
 pub mod paths;

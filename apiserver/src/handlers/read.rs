@@ -50,11 +50,12 @@ pub fn parse_version(text: &str) -> Result<i64, Status> {
 pub fn selectors(resource: &Resource, info: &RequestInfo) -> Result<(LabelSelector, FieldSelector), Status> {
     let labels = LabelSelector::parse(info.parameter("labelSelector")).map_err(Status::bad_request)?;
     let mut fields = FieldSelector::parse(info.parameter("fieldSelector")).map_err(Status::bad_request)?;
-    for term in &fields.terms {
-        let common = matches!(term.path.as_str(), "metadata.name" | "metadata.namespace");
-        if !common && !resource.strategy.selectable_fields().contains(&term.path.as_str()) {
-            return Err(Status::bad_request(format!("field label not supported: {}", term.path)));
+    for term in &mut fields.terms {
+        if matches!(term.path.as_str(), "metadata.name" | "metadata.namespace") {
+            continue;
         }
+        let unknown = || Status::bad_request(format!("field label not supported: {}", term.path));
+        term.path = resource.selectable_field(&term.path).ok_or_else(unknown)?.to_owned();
     }
     if !info.name.is_empty() {
         // A watch of one object by its path.

@@ -69,7 +69,7 @@ pub async fn run(server: &ApiServer, call: &Call, resource: &'static Resource) -
         storage: server.storage.clone(),
         cache: Arc::clone(cache),
         resource,
-        prefix: keys::collection(&resource.key, info.namespace_of(resource)),
+        prefix: keys::collection(resource, info.namespace_of(resource)),
         labels,
         fields,
         form: accepted.form,
@@ -202,7 +202,7 @@ impl Watch {
         let pair = event.kv.as_ref()?;
         let key = std::str::from_utf8(&pair.key).ok()?;
         let object = |pair: &kontiki_proto::mvccpb::KeyValue| {
-            decode_object(self.resource, key, &pair.value, pair.mod_revision).ok().map(Arc::new)
+            decode_object(self.resource.stored(), key, &pair.value, pair.mod_revision).ok().map(Arc::new)
         };
         let before = event.prev_kv.as_ref().and_then(object);
         let put = event.r#type == kontiki_proto::mvccpb::event::EventType::Put as i32;
@@ -233,7 +233,7 @@ impl Watch {
 
     async fn send(&mut self, kind: &str, object: Bytes) -> Result<(), Ended> {
         let object = match &self.form {
-            Form::Object => object,
+            Form::Object if self.resource.conversion.is_none() || kind == "BOOKMARK" => object,
             form => self.transform(&form.clone(), &object),
         };
         self.piece(Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":"))).await?;
@@ -244,7 +244,7 @@ impl Watch {
     fn transform(&mut self, form: &Form, object: &[u8]) -> Bytes {
         let value: Value = serde_json::from_slice(object).unwrap_or_default();
         let shown = match form {
-            Form::Object => value,
+            Form::Object => self.resource.to_served(value),
             Form::Partial(version) => table::partial_object_metadata(&value, &encode::meta_version(version)),
             Form::Table(version) => {
                 let version = encode::meta_version(version);

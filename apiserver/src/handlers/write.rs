@@ -39,17 +39,19 @@ pub enum Part {
     Status,
     /// A namespace's finalizers.
     Finalize,
+    /// What another subresource names, such as a request's approval.
+    Named(&'static str),
 }
 
 impl Part {
     /// Part that a subresource names.
     #[must_use]
-    pub fn of(subresource: &str) -> Option<Self> {
+    pub fn of(subresource: &'static str) -> Self {
         match subresource {
-            "" => Some(Self::Main),
-            "status" => Some(Self::Status),
-            "finalize" => Some(Self::Finalize),
-            _ => None,
+            "" => Self::Main,
+            "status" => Self::Status,
+            "finalize" => Self::Finalize,
+            name => Self::Named(name),
         }
     }
 }
@@ -100,17 +102,19 @@ pub async fn create(server: &ApiServer, call: &Call, resource: &'static Resource
     let now = Timestamp::now();
     object::before_create(&mut object, &uuid::Uuid::new_v4().to_string(), rand::random(), now);
     resource.strategy.set_defaults(&mut object);
+    let mut object = resource.to_stored(object);
+    let strategy = resource.stored().strategy;
     let name = meta::name(&object).to_owned();
     let request = Request::of(call, resource, Operation::Create, &name)?;
     server.admission.mutate(server, &request, &mut object, &Value::Null).await?;
-    resource.strategy.prepare_for_create(&mut object, now);
-    if resource.strategy.has_generation() {
+    strategy.prepare_for_create(&mut object, now);
+    if strategy.has_generation() {
         meta::set(&mut object, "generation", 1);
     }
-    let mut errors = object::validate_object_meta(&object, resource.key.namespaced, resource.strategy);
-    errors.extend(resource.strategy.validate(&object));
+    let mut errors = object::validate_object_meta(&object, resource.key.namespaced, strategy);
+    errors.extend(strategy.validate(&object));
     refuse(resource, &object, &errors)?;
-    warnings.extend(resource.strategy.warnings(&object));
+    warnings.extend(strategy.warnings(&object));
     server.admission.validate(server, &request, &object, &Value::Null).await?;
     warnings.extend(request.take_warnings());
     let encoded = store_new(server, call, resource, object).await?;
@@ -135,7 +139,7 @@ async fn store_new(server: &ApiServer, call: &Call, resource: &'static Resource,
         if is_dry_run(call)? {
             return Encoded::from_value(&object, 0).map_err(|error| Status::internal_error(error.to_string()));
         }
-        let lease = if resource.key == kontiki_api::resources::EVENTS { event_lease(server).await? } else { 0 };
+        let lease = if resource.stored_as == kontiki_api::resources::EVENTS { event_lease(server).await? } else { 0 };
         match server.storage.create(resource, &namespace, &name, &object, &guard, lease).await? {
             Written::Stored(encoded) | Written::Removed(encoded) | Written::Unchanged(encoded) => return Ok(encoded),
             Written::Taken if text(&asked, "/spec/clusterIP").is_empty() => {}
@@ -191,6 +195,7 @@ pub async fn update(server: &ApiServer, call: &Call, resource: &'static Resource
         )));
     }
     resource.strategy.set_defaults(&mut sent);
+    let sent = resource.to_stored(sent);
     change_with(server, call, resource, part, decoded.warnings, move |_| Ok(sent.clone())).await
 }
 
@@ -202,11 +207,11 @@ pub async fn patch(server: &ApiServer, call: &Call, resource: &'static Resource,
     let warnings = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
     let seen = std::sync::Arc::clone(&warnings);
     let mut answer = change_with(server, call, resource, part, Vec::new(), move |old| {
-        let patched = patch::apply(patch_type, old, &body, type_, validation)?;
+        let patched = patch::apply(patch_type, &resource.to_served(old.clone()), &body, type_, validation)?;
         *seen.lock() = patched.warnings;
         let mut object = patched.object;
         resource.strategy.set_defaults(&mut object);
-        Ok(object)
+        Ok(resource.to_stored(object))
     })
     .await?;
     response::warn(&mut answer, &warnings.lock());
@@ -311,7 +316,7 @@ impl Change<'_> {
 
     /// Restores what this part may not change, and says what is wrong with the rest.
     fn prepare(&self, new: &mut Value, old: &Value) -> Vec<FieldError> {
-        let strategy = self.resource.strategy;
+        let strategy = self.resource.stored().strategy;
         match self.part {
             Part::Main => {
                 strategy.prepare_for_update(new, old);
@@ -332,6 +337,14 @@ impl Change<'_> {
                 new.clone_from(old);
                 new["spec"]["finalizers"] = finalizers;
                 Vec::new()
+            }
+            Part::Named(name) => {
+                strategy.prepare_for_part_update(name, new, old);
+                if strategy.has_generation() {
+                    let generation = object::count_generation(new, old);
+                    meta::set(new, "generation", generation);
+                }
+                strategy.validate_part_update(name, new, old)
             }
         }
     }

@@ -1,32 +1,20 @@
 //! Keys in the store, laid out as kube-apiserver's, so that a cluster can move here and back.
 
 use bytes::Bytes;
-use kontiki_api::resources::ResourceKey;
-
-/// Prefix of all keys.
-pub const ROOT: &str = "/registry/";
-
-/// Prefix of a resource's keys, with a slash at the end.
-#[must_use]
-pub fn prefix(key: &ResourceKey) -> String {
-    let name = match (key.group, key.plural) {
-        ("", "nodes") => "minions",
-        ("", "services") => "services/specs",
-        (_, plural) => plural,
-    };
-    format!("{ROOT}{name}/")
-}
+use kontiki_api::registry::Resource;
 
 /// Key of one object.
 #[must_use]
-pub fn object(key: &ResourceKey, namespace: &str, name: &str) -> String {
-    if key.namespaced { format!("{}{namespace}/{name}", prefix(key)) } else { format!("{}{name}", prefix(key)) }
+pub fn object(resource: &Resource, namespace: &str, name: &str) -> String {
+    let prefix = &resource.prefix;
+    if resource.key.namespaced { format!("{prefix}{namespace}/{name}") } else { format!("{prefix}{name}") }
 }
 
 /// Prefix of the keys in a namespace, or of all where it is empty.
 #[must_use]
-pub fn collection(key: &ResourceKey, namespace: &str) -> String {
-    if namespace.is_empty() || !key.namespaced { prefix(key) } else { format!("{}{namespace}/", prefix(key)) }
+pub fn collection(resource: &Resource, namespace: &str) -> String {
+    let prefix = &resource.prefix;
+    if namespace.is_empty() || !resource.key.namespaced { prefix.clone() } else { format!("{prefix}{namespace}/") }
 }
 
 /// The first key after all that begin with `prefix`.
@@ -41,14 +29,19 @@ pub fn range_end(prefix: &str) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
-    use kontiki_api::resources::{NODES, PODS, SERVICES};
+    use kontiki_api::{
+        registry,
+        resources::{EVENTS, EVENTS_V1, NODES, PODS, ResourceKey},
+    };
 
     #[test]
     fn keys_are_kube_apiservers() {
-        assert_eq!(object(&PODS, "default", "x"), "/registry/pods/default/x");
-        assert_eq!(object(&NODES, "", "x"), "/registry/minions/x");
-        assert_eq!(object(&SERVICES, "a", "x"), "/registry/services/specs/a/x");
+        let key = |key: &ResourceKey, namespace| object(registry::of(key).unwrap(), namespace, "x");
+        assert_eq!(key(&PODS, "default"), "/registry/pods/default/x");
+        assert_eq!(key(&NODES, ""), "/registry/minions/x");
+        assert_eq!(key(&EVENTS_V1, "a"), key(&EVENTS, "a"));
         assert_eq!(range_end("/registry/pods/"), "/registry/pods0");
     }
 }

@@ -104,14 +104,14 @@ impl Storage {
 
     /// One object as the cache has it now.
     pub fn get_cached(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Arc<CachedObject>, Status> {
-        let key = keys::object(&resource.key, namespace, name);
+        let key = keys::object(resource, namespace, name);
         let missing = || Status::not_found(resource.key.group, resource.key.plural, name);
         self.cache(resource)?.get(&key).ok_or_else(missing)
     }
 
     /// One page of a list.
     pub async fn list(&self, resource: &'static Resource, options: &ListOptions) -> Result<Page, Status> {
-        let prefix = keys::collection(&resource.key, &options.namespace);
+        let prefix = keys::collection(resource, &options.namespace);
         if !options.continue_token.is_empty() {
             let token = decode_token(&options.continue_token)?;
             return self.list_history(resource, options, &prefix, &token.start, token.revision).await;
@@ -169,7 +169,7 @@ impl Storage {
         let mut page = Page { revision, ..Page::default() };
         for pair in answer.kvs {
             let key = String::from_utf8_lossy(&pair.key);
-            let Ok(object) = decode_object(resource, &key, &pair.value, pair.mod_revision) else { continue };
+            let Ok(object) = decode_object(resource.stored(), &key, &pair.value, pair.mod_revision) else { continue };
             if !object.selected(resource, &options.labels, &options.fields) {
                 continue;
             }

@@ -59,7 +59,7 @@ impl Storage {
         guard: &Guard,
         lease: i64,
     ) -> Result<Written, Status> {
-        let key = keys::object(&resource.key, namespace, name);
+        let key = keys::object(resource, namespace, name);
         let stored = stored_bytes(object);
         let mut request = pb::TxnRequest { compare: vec![is_absent(&key)], ..pb::TxnRequest::default() };
         request.success.push(put(&key, stored.clone(), lease));
@@ -79,7 +79,7 @@ impl Storage {
 
     /// Begins to change or remove an object.
     pub async fn begin(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Transaction<'_>, Status> {
-        let key = keys::object(&resource.key, namespace, name);
+        let key = keys::object(resource, namespace, name);
         let missing = Status::not_found(resource.key.group, resource.key.plural, name);
         let cached = self.caches.of(resource).and_then(|cache| cache.get(&key));
         // A change from a stale object fails its compare and is computed again from the answer;

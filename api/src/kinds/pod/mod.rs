@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub use defaults::set_template_defaults;
-pub use validation::{validate_spec, validate_template};
+pub use validation::{validate_lasting_template, validate_spec, validate_template};
 
 /// Pod.
 pub struct PodStrategy;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     field::FieldError,
     kinds::{
+        check::At,
         common::items,
         validate::{self, NOT_NEGATIVE},
     },
@@ -213,10 +214,21 @@ fn validate_probe(probe: &Value, path: &str, success_is_one: bool, errors: &mut 
 /// A template within a workload.
 #[must_use]
 pub fn validate_template(template: &Value, path: &str) -> Vec<FieldError> {
-    let mut errors = validate_spec(&template["spec"], &format!("{path}.spec"));
-    let policy = &template["spec"]["restartPolicy"];
-    if policy.as_str().is_some_and(|policy| policy != "Always" && RESTART_POLICIES.contains(&policy)) {
-        errors.push(FieldError::not_supported(format!("{path}.spec.restartPolicy"), policy, &["Always"]));
+    validate_spec(&template["spec"], &format!("{path}.spec"))
+}
+
+/// A template whose pods run for ever; `kind` is the workload's.
+#[must_use]
+pub fn validate_lasting_template(template: &Value, path: &str, kind: &str) -> Vec<FieldError> {
+    let mut errors = validate_template(template, path);
+    let spec = At::new(template, path).get("spec");
+    let policy = spec.get("restartPolicy");
+    if RESTART_POLICIES.contains(&policy.text()) {
+        policy.one_of(&["Always"], &mut errors);
+    }
+    let deadline = spec.get("activeDeadlineSeconds");
+    if deadline.is_set() {
+        deadline.forbidden(format!("activeDeadlineSeconds in {kind} is not Supported"), &mut errors);
     }
     errors
 }
