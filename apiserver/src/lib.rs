@@ -11,6 +11,7 @@ pub mod authorization;
 pub mod bootstrap;
 pub mod cache;
 mod compaction;
+pub mod flowcontrol;
 pub mod grpc;
 pub mod handlers;
 pub mod kubelet;

@@ -19,23 +19,27 @@ use kontiki_store::kv::Kv;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::ServiceNetwork,
     admission::{self, Chain, Operation},
-    auth::{Authenticator, Objects, UserInfo},
+    auth::{Authenticator, Objects, UserInfo, impersonation::Impersonation},
     authorization::{self, Attributes, Authorizer},
     cache,
+    flowcontrol::{self, Gate},
     handlers::{component_status, delete, encode, paths, read, subresource, watch, write},
-    limits::{REQUEST_DEADLINE, REQUESTS_MAX},
+    limits::{self, REQUESTS_MAX},
     metrics::Metrics,
     negotiate, proxy,
     request::RequestInfo,
     response::{self, Body},
     storage::{Storage, keys},
 };
+
+/// Headers that say how a request was sorted.
+const FLOW_SCHEMA_UID: &str = "x-kubernetes-pf-flowschema-uid";
+const PRIORITY_LEVEL_UID: &str = "x-kubernetes-pf-prioritylevel-uid";
 
 /// What an API server needs.
 #[derive(Clone)]
@@ -97,7 +101,7 @@ pub struct ApiServer {
     /// Ends watches.
     pub shutdown: CancellationToken,
     counters: Metrics,
-    requests: Semaphore,
+    gate: Arc<Gate>,
     bootstrapped: std::sync::atomic::AtomicBool,
 }
 
@@ -119,6 +123,8 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
     let authenticator = Authenticator::new(keys, options.issuer.clone(), Vec::new(), objects);
     let mut metrics = metrics;
     let counters = Metrics::register(&mut metrics);
+    let gate = Arc::new(Gate::new(REQUESTS_MAX, &mut metrics));
+    flowcontrol::start(Arc::clone(&storage.caches), Arc::clone(&gate), shutdown.clone());
     let server = ApiServer {
         options,
         storage,
@@ -128,7 +134,7 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
         metrics: Mutex::new(metrics),
         shutdown,
         counters,
-        requests: Semaphore::new(REQUESTS_MAX),
+        gate,
         bootstrapped: false.into(),
     };
     Handle { server: Arc::new(server) }
@@ -158,10 +164,10 @@ impl Handle {
 }
 
 impl ApiServer {
-    async fn handle(&self, call: Call) -> Response<Body> {
+    async fn handle(&self, mut call: Call) -> Response<Body> {
         let began = std::time::Instant::now();
         let labels = self.counters.labels(&call.info);
-        let work = std::panic::AssertUnwindSafe(self.limited(&call)).catch_unwind();
+        let work = std::panic::AssertUnwindSafe(self.admitted(&mut call)).catch_unwind();
         let response = match work.await {
             Ok(Ok(response)) => response,
             Ok(Err(status)) => encode::status(&status, &negotiate::accept_status(&call.headers)),
@@ -174,16 +180,42 @@ impl ApiServer {
         response::compress(&call.headers, response)
     }
 
-    async fn limited(&self, call: &Call) -> Result<Response<Body>, Status> {
-        let long = call.info.verb == "watch" || matches!(call.info.subresource.as_str(), "log" | "exec" | "proxy");
-        if long {
+    /// Who speaks, and when it is their turn.
+    async fn admitted(&self, call: &mut Call) -> Result<Response<Body>, Status> {
+        if let Some(other) = Impersonation::of(&call.headers)? {
+            for need in other.needs() {
+                self.authorize(&call.user, &need).await?;
+            }
+            call.user = other.user();
+        }
+        let class = self.gate.classify(&call.user, &call.info);
+        let mut answer = match self.limited(call, &class).await {
+            Ok(response) => response,
+            Err(status) => encode::status(&status, &negotiate::accept_status(&call.headers)),
+        };
+        for (name, uid) in [(FLOW_SCHEMA_UID, &class.schema_uid), (PRIORITY_LEVEL_UID, &class.level_uid)] {
+            if let Ok(value) = http::HeaderValue::from_str(uid) {
+                answer.headers_mut().insert(name, value);
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn limited(&self, call: &Call, class: &flowcontrol::Class) -> Result<Response<Body>, Status> {
+        if matches!(call.info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy") {
             return self.authorized(call).await;
         }
-        let Ok(_permit) = self.requests.try_acquire() else {
-            return Err(Status::too_many_requests("Too many requests, please try again later.", 1));
+        let permit = self.gate.enter(class, flowcontrol::seats(&call.info, &self.storage)).await?;
+        // A watch holds its seat until its answer begins, for as long as it likes.
+        let answer = if call.info.verb == "watch" {
+            self.authorized(call).await
+        } else {
+            let late = |_| Status::timeout("request did not complete within the allotted timeout", 0);
+            let deadline = limits::deadline(call.info.parameter("timeout"))?;
+            tokio::time::timeout(deadline, self.authorized(call)).await.map_err(late)?
         };
-        let late = |_| Status::timeout("request did not complete within the allotted timeout", 0);
-        tokio::time::timeout(REQUEST_DEADLINE, self.authorized(call)).await.map_err(late)?
+        drop(permit);
+        answer
     }
 
     async fn authorized(&self, call: &Call) -> Result<Response<Body>, Status> {

@@ -9,14 +9,20 @@
 //! of objects; what it looks up comes from the caches.
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/>
 
+mod certificates;
 mod chain;
+mod defaults;
+mod limit_ranger;
 pub mod lookup;
 mod namespace;
 mod node_restriction;
 mod node_taint;
 mod priority;
+mod resource_quota;
 mod role_grants;
+mod runtime_class;
 mod service_account;
+mod storage;
 mod tolerations;
 
 pub use chain::{Chain, Operation, Plugin, Request};
@@ -26,11 +32,23 @@ pub use chain::{Chain, Operation, Plugin, Request};
 pub fn plugins() -> Vec<Box<dyn Plugin>> {
     vec![
         Box::new(namespace::NamespaceLifecycle),
+        Box::new(limit_ranger::LimitRanger),
         Box::new(service_account::ServiceAccount),
         Box::new(node_restriction::NodeRestriction),
         Box::new(node_taint::TaintNodesByCondition),
         Box::new(priority::Priority),
         Box::new(tolerations::DefaultTolerationSeconds),
+        Box::new(storage::DefaultStorageClass),
+        Box::new(storage::StorageObjectInUseProtection),
+        Box::new(storage::PersistentVolumeClaimResize),
+        Box::new(runtime_class::RuntimeClass),
+        Box::new(certificates::CertificateRequester),
+        Box::new(certificates::CertificateApproval),
+        Box::new(certificates::CertificateSigning),
+        Box::new(certificates::CertificateSubjectRestriction),
+        Box::new(defaults::DefaultIngressClass),
         Box::new(role_grants::RoleGrants),
+        // Webhooks and policies belong here; quota comes last, so that nothing is charged that somebody else refuses.
+        Box::new(resource_quota::ResourceQuota::default()),
     ]
 }

@@ -1,9 +1,13 @@
 //! `ServiceAccount`: a pod runs as an account of its namespace and finds its token in a well-known place.
 //! <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#serviceaccount-admission-controller>
 
+mod secrets;
+
+use std::time::Duration;
+
 use async_trait::async_trait;
 use kontiki_api::{
-    object::text,
+    object::{meta, text},
     resources::{PODS, SERVICE_ACCOUNTS},
     status::Status,
 };
@@ -12,6 +16,11 @@ use serde_json::{Value, json};
 use super::{Operation, Plugin, Request, lookup};
 use crate::service::ApiServer;
 
+/// Account of pods that name none.
+const DEFAULT: &str = "default";
+/// How often the default account is looked for, and the shortest wait in between.
+const ATTEMPTS: u32 = 10;
+const ATTEMPT_DELAY: Duration = Duration::from_millis(100);
 const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Seconds that a token is good for; the odd seven tell it from tokens that users ask for.
 const EXPIRATION: i64 = 3607;
@@ -28,24 +37,76 @@ impl Plugin for ServiceAccount {
     }
 
     fn handles(&self, request: &Request<'_>) -> bool {
-        request.operation == Operation::Create && request.is(&PODS)
+        match request.operation {
+            Operation::Create => request.is(&PODS),
+            Operation::Update => request.is_part(&PODS, "ephemeralcontainers"),
+            Operation::Delete | Operation::Connect => false,
+        }
     }
 
     async fn mutate(&self, server: &ApiServer, request: &Request<'_>, pod: &mut Value, _: &Value) -> Result<(), Status> {
-        let namespace = request.namespace;
+        if request.operation != Operation::Create || is_mirror(pod) {
+            return Ok(());
+        }
         if text(pod, "/spec/serviceAccountName").is_empty() {
-            pod["spec"]["serviceAccountName"] = json!("default");
+            pod["spec"]["serviceAccountName"] = json!(DEFAULT);
         }
         let name = text(pod, "/spec/serviceAccountName").to_owned();
         pod["spec"]["serviceAccount"] = json!(name);
-        let Some(account) = lookup::find(server, &SERVICE_ACCOUNTS, namespace, &name).await? else {
-            let why = format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
-            return Err(request.forbidden(why));
-        };
+        let account = find(server, request, &name).await?;
         let suffix: String = (0..5).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect();
         mount(pod, &account, &suffix);
         Ok(())
     }
+
+    async fn validate(&self, server: &ApiServer, request: &Request<'_>, pod: &Value, _: &Value) -> Result<(), Status> {
+        if is_mirror(pod) {
+            return check_mirror(pod).map_err(|why| request.forbidden(why));
+        }
+        let name = text(pod, "/spec/serviceAccountName");
+        if name.is_empty() {
+            let why = format!("no service account specified for pod {}/{}", request.namespace, request.name);
+            return Err(request.forbidden(why));
+        }
+        let account = find(server, request, name).await?;
+        let ephemeral = request.operation == Operation::Update;
+        secrets::check(pod, &account, ephemeral).map_err(|why| request.forbidden(why))
+    }
+}
+
+/// The account, which in a new namespace may take a moment to come.
+async fn find(server: &ApiServer, request: &Request<'_>, name: &str) -> Result<Value, Status> {
+    let attempts = if name == DEFAULT { ATTEMPTS } else { 1 };
+    for attempt in 1..=attempts {
+        if let Some(account) = lookup::find(server, &SERVICE_ACCOUNTS, request.namespace, name).await? {
+            return Ok(account);
+        }
+        if attempt < attempts {
+            tokio::time::sleep(ATTEMPT_DELAY.mul_f64(rand::random_range(1.0..2.0))).await;
+        }
+    }
+    let namespace = request.namespace;
+    let why = format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
+    Err(request.forbidden(why))
+}
+
+fn is_mirror(pod: &Value) -> bool {
+    meta::annotation(pod, "kubernetes.io/config.mirror").is_some()
+}
+
+fn check_mirror(pod: &Value) -> Result<(), &'static str> {
+    if !text(pod, "/spec/serviceAccountName").is_empty() {
+        return Err("a mirror pod may not reference service accounts");
+    }
+    if secrets::named(pod) {
+        return Err("a mirror pod may not reference secrets");
+    }
+    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
+    let mut sources = volumes.filter_map(|volume| volume.pointer("/projected/sources")?.as_array()).flatten();
+    if sources.any(|source| source.get("serviceAccountToken").is_some_and(Value::is_object)) {
+        return Err("a mirror pod may not use ServiceAccountToken volume projections");
+    }
+    Ok(())
 }
 
 /// Adds the token's volume and the account's pull secrets.

@@ -11,6 +11,7 @@ mod authenticator;
 pub mod bound;
 pub mod certificate;
 pub mod claims;
+pub mod impersonation;
 pub mod keys;
 mod objects;
 pub mod reviews;

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::{Method, Request};
 use http_body_util::BodyExt;
-use kontiki_api::resources::{NAMESPACES, ResourceKey, SERVICES};
+use kontiki_api::resources::{NAMESPACES, PRIORITY_CLASSES, ResourceKey, SERVICES};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::{addresses::ServiceNetwork, auth::UserInfo, service::Handle};
+use crate::{addresses::ServiceNetwork, auth::UserInfo, flowcontrol, service::Handle};
 
 /// Wait before what failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -98,7 +98,30 @@ fn steps(network: ServiceNetwork, api_port: u16) -> [Vec<(ResourceKey, Value)>; 
     };
     let mut objects = roles::all();
     objects.extend(services(network, api_port));
+    objects.extend(flowcontrol::objects());
+    objects.extend(PRIORITY_CLASSES_OF_SYSTEM.map(priority_class));
     [NAMESPACE_NAMES.iter().map(namespace).collect(), objects]
+}
+
+/// What no cluster can be without, and what no node can.
+const PRIORITY_CLASSES_OF_SYSTEM: [(&str, i64, &str); 2] = [
+    ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+];
+
+fn priority_class((name, value, description): (&str, i64, &str)) -> (ResourceKey, Value) {
+    let object = json!({
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": { "name": name },
+        "value": value,
+        "description": description,
+    });
+    (PRIORITY_CLASSES, object)
 }
 
 /// The Services that every cluster has: the API at the first address of the network, DNS at the tenth.

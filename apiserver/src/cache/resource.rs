@@ -170,6 +170,25 @@ impl ResourceCache {
         }
     }
 
+    /// Number of objects.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state.read().objects.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Differs whenever an object does.
+    #[must_use]
+    pub fn version(&self) -> (u64, i64) {
+        let state = self.state.read();
+        (state.first + state.events.len() as u64, state.since)
+    }
+
     /// One object.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Arc<CachedObject>> {

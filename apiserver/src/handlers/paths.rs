@@ -30,12 +30,37 @@ pub fn answer(server: &ApiServer, call: &Call) -> Result<Response<Body>, Status>
         ["api", version] => found(discovery::api_resource_list("", version)),
         ["apis", group] => found(discovery::api_group(group)),
         ["apis", group, version] => found(discovery::api_resource_list(group, version)),
+        [".well-known", "openid-configuration"] => {
+            let keys = server.authenticator.keys();
+            Ok(published("application/json", &crate::auth::keys::discovery_document(server.authenticator.issuer(), keys)))
+        }
+        ["openid", "v1", "jwks"] => Ok(published("application/jwk-set+json", &server.authenticator.keys().web_keys())),
         ["openapi", rest @ ..] => crate::openapi::answer(call, rest),
         _ => Err(Status::no_such_path()),
     }
 }
 
-const PATHS: [&str; 9] = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+const PATHS: [&str; 11] = [
+    "/.well-known/openid-configuration",
+    "/openid/v1/jwks",
+    "/api",
+    "/apis",
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/readyz",
+    "/version",
+];
+
+/// A document about the issuer of tokens, which anybody who may see it may keep for an hour.
+fn published(media: &'static str, document: &Value) -> Response<Body> {
+    let body = response::full(Bytes::from(document.to_string()));
+    let mut response = response::with_body(StatusCode::OK, HeaderValue::from_static(media), body);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+}
 
 fn found(document: Option<Value>) -> Result<Response<Body>, Status> {
     document.map(|document| response::json(StatusCode::OK, &document)).ok_or_else(Status::no_such_path)
