@@ -97,7 +97,7 @@ mod tests {
     const PODS: Evaluator<'static> = Evaluator { group: "", plural: "pods" };
 
     fn quota(hard: Value, used: Value) -> Value {
-        json!({"metadata": {"name": "q"}, "spec": {"hard": hard.clone()}, "status": {"hard": hard, "used": used}})
+        json!({"metadata": {"name": "q"}, "spec": {"hard": hard}, "status": {"hard": hard, "used": used}})
     }
 
     fn pod(requests: Value) -> Value {
