@@ -4,7 +4,13 @@
 //! and answers to DNS queries. The ruleset and the answers are pure functions of what was observed.
 //! Invariant: a change touches only the elements that changed, in one transaction.
 
+pub mod conntrack;
 pub mod dns;
+pub mod endpoints;
+pub mod health;
+mod http;
+pub mod index;
+mod keep;
 pub mod model;
 mod nft;
 pub mod rules;
@@ -13,18 +19,11 @@ pub mod ruleset;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
-use kontiki_api::resources::{ENDPOINT_SLICES, SERVICES};
-use kontiki_client::{
-    Client,
-    reflector::{Reflector, ReflectorOptions},
-};
-use tokio::sync::Notify;
+use kontiki_client::Client;
+use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
-
-use self::model::{Service, Slice};
 
 /// What the proxy needs.
 #[derive(Clone)]
@@ -61,68 +60,11 @@ pub enum Error {
     },
 }
 
-/// Changes that come within this time go into one transaction.
-const GATHER: Duration = Duration::from_millis(5);
-/// Pause before rules that were refused are tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// What both halves look at.
-#[derive(Clone)]
-pub struct Picture {
-    /// Services.
-    pub services: Reflector<Service>,
-    /// Their endpoints.
-    pub slices: Reflector<Slice>,
-}
-
 /// Runs rules and DNS until `cancel`. Rules stay when the proxy ends: connections go on.
 pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), Error> {
-    let changed = Arc::new(Notify::new());
-    let (first, second) = (Arc::clone(&changed), Arc::clone(&changed));
-    let all = ReflectorOptions::default();
-    let picture = Picture {
-        services: Reflector::start(options.client.clone(), SERVICES, all.clone(), move |_| first.notify_one(), cancel.clone()),
-        slices: Reflector::start(options.client.clone(), ENDPOINT_SLICES, all, move |_| second.notify_one(), cancel.clone()),
-    };
-    let server = dns::server::Server::bind(&options, picture.clone()).await?;
-    tokio::join!(keep_rules(&options, &picture, &changed, &cancel), server.serve(cancel.clone()));
+    let index = Arc::new(RwLock::new(index::Index::default()));
+    let keeper = keep::Keeper::follow(&options, Arc::clone(&index), &cancel);
+    let server = dns::server::Server::bind(&options, index).await?;
+    tokio::join!(keeper.run(&cancel), server.serve(cancel.clone()));
     Ok(())
-}
-
-async fn keep_rules(options: &Options, picture: &Picture, changed: &Notify, cancel: &CancellationToken) {
-    let work = async {
-        tokio::join!(picture.services.synced(), picture.slices.synced());
-        // Nothing is known of what an earlier proxy left: the first transaction replaces it.
-        let mut applied: Option<ruleset::Ruleset> = None;
-        loop {
-            let services = picture.services.list();
-            let slices = picture.slices.list();
-            let wanted = rules::ruleset(&services, &slices, options.dns_address);
-            let script = match &applied {
-                Some(before) => ruleset::difference(before, &wanted),
-                None => ruleset::whole(&wanted, &options.pod_cidr),
-            };
-            let mut failed = false;
-            if !script.is_empty() {
-                match nft::apply(&script).await {
-                    Ok(()) => applied = Some(wanted),
-                    Err(error) => {
-                        tracing::warn!(%error, "the kernel refuses rules; all are set anew");
-                        // Once more from nothing; then not at once.
-                        failed = applied.take().is_none();
-                    }
-                }
-            }
-            if failed {
-                tokio::time::sleep(RETRY).await;
-            } else if applied.is_some() {
-                changed.notified().await;
-                tokio::time::sleep(GATHER).await;
-            }
-        }
-    };
-    tokio::select! {
-        () = work => {}
-        () = cancel.cancelled() => {}
-    }
 }

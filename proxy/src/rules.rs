@@ -1,154 +1,228 @@
-//! From Services and their endpoints to a ruleset. Pure.
+//! From a Service and its endpoints to what the kernel needs. Pure.
 //!
-//! A port of a Service is a chain that picks one of its endpoints at random; its address, its external addresses
-//! and its node port lead there. One without endpoints is refused.
+//! Most Services are elements alone: the address leads to a chain that all Services with as many endpoints share, and
+//! that chain looks the chosen endpoint up by address and a random number. Only a Service whose clients stay with
+//! their endpoints has chains and sets of its own.
+//! <https://kubernetes.io/docs/reference/networking/virtual-ips/>
 
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    model::{Meta, Service, ServicePort, Slice},
-    ruleset::{Ruleset, mark},
+    endpoints::{self, Endpoints, Family, Target},
+    model::{Meta, Node, Service, ServicePort, Slice},
+    ruleset::{Fragment, mark, word},
 };
 
-/// Where a port leads: ready endpoints, else those that end and still answer.
-pub fn endpoints(service: &Meta, port: &ServicePort, slices: &[Arc<Slice>]) -> Vec<(Ipv4Addr, u16)> {
-    let (mut ready, mut last) = (BTreeSet::new(), BTreeSet::new());
-    for slice in slices.iter().filter(|slice| slice.is_of(service) && slice.address_type == "IPv4") {
-        let number = slice.ports.iter().find(|own| own.name == port.name && own.protocol == port.protocol).map(|own| own.port);
-        let Some(number) = number else { continue };
-        for endpoint in &slice.endpoints {
-            let Some(address) = endpoint.address() else { continue };
-            if endpoint.is_ready() {
-                ready.insert((address, number));
-            } else if endpoint.is_last_resort() {
-                last.insert((address, number));
-            }
-        }
-    }
-    if ready.is_empty() { last.into_iter().collect() } else { ready.into_iter().collect() }
+/// What holds for every Service of the node.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Network of pods, such as `10.244.0.0/16`.
+    pub pod_cidr: String,
+    /// Address of the DNS server: every node answers there itself.
+    pub dns_address: IpAddr,
 }
 
-/// Name of a port's chain: the kernel's names are short, so it is a digest.
-fn chain(service: &Meta, port: &ServicePort) -> String {
-    let text = format!("{}/{}:{}/{}", service.namespace, service.name, port.name, port.protocol);
-    // FNV-1a: the same on every node and in every version.
+/// What a Service needs of one family.
+pub fn fragment<'a>(
+    service: &Service,
+    slices: impl Iterator<Item = &'a Arc<Slice>> + Clone,
+    around: &Surroundings,
+    family: Family,
+) -> Fragment {
+    let mut fragment = Fragment::default();
+    if !service.is_ours() {
+        return fragment;
+    }
+    let of_family = |address: &IpAddr| Family::of(address) == family;
+    let addresses: Vec<IpAddr> =
+        service.addresses().into_iter().filter(|address| of_family(address) && *address != around.dns_address).collect();
+    if addresses.is_empty() {
+        return fragment;
+    }
+    for port in &service.spec.ports {
+        let found = endpoints::of(slices.clone(), port, family, &around.node);
+        let mut writer = Writer { fragment: &mut fragment, service, port, family, around, found: &found };
+        addresses.iter().for_each(|address| writer.inside(*address));
+        let external = service.spec.external_ips.iter().filter_map(|text| text.parse().ok()).filter(of_family);
+        external.for_each(|address| writer.outside(Some(address)));
+        for address in service.load_balancers().filter(of_family) {
+            writer.outside(Some(address));
+            writer.guard(address);
+        }
+        if port.node_port != 0 {
+            writer.outside(None);
+        }
+        for (address, _) in found.cluster.iter().chain(&found.local) {
+            fragment.elements.insert(("hairpins", format!("{address} . {address}")), None);
+        }
+    }
+    fragment
+}
+
+/// A name that the kernel has room for: a digest, the same on every node and in every version (FNV-1a).
+fn digest(text: &str) -> String {
     let digest =
         text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("svc-{digest:016x}")
+    format!("{digest:016x}")
 }
 
-/// The whole ruleset. The DNS server's Service is left out: every node answers at its address itself.
-pub fn ruleset(services: &[Arc<Service>], slices: &[Arc<Slice>], dns_address: Ipv4Addr) -> Ruleset {
-    let mut ruleset = Ruleset::default();
-    for service in services {
-        let Some(address) = service.address().filter(|address| *address != dns_address) else { continue };
-        for port in &service.spec.ports {
-            let found = endpoints(&service.metadata, port, slices);
-            add(&mut ruleset, service, port, address, &found);
-        }
-    }
-    ruleset
+struct Writer<'a> {
+    fragment: &'a mut Fragment,
+    service: &'a Service,
+    port: &'a ServicePort,
+    family: Family,
+    around: &'a Surroundings,
+    found: &'a Endpoints,
 }
 
-fn add(ruleset: &mut Ruleset, service: &Service, port: &ServicePort, address: Ipv4Addr, endpoints: &[(Ipv4Addr, u16)]) {
-    let protocol = port.protocol.to_lowercase();
-    let external = service.spec.external_ips.iter().filter_map(|text| text.parse::<Ipv4Addr>().ok());
-    let addresses: Vec<Ipv4Addr> = [address].into_iter().chain(external).collect();
-    let key = |address: &Ipv4Addr| format!("{address} . {protocol} . {}", port.port);
-    if endpoints.is_empty() {
-        for address in &addresses {
-            ruleset.elements.insert(("unanswered", key(address)), None);
+impl Writer<'_> {
+    fn protocol(&self) -> String {
+        self.port.protocol.to_lowercase()
+    }
+
+    /// Traffic to an address, or to the node port: as the maps' keys have it.
+    fn key(&self, address: Option<IpAddr>) -> String {
+        match address {
+            Some(address) => format!("{address} . {} . {}", self.protocol(), self.port.port),
+            None => format!("{} . {}", self.protocol(), self.port.node_port),
         }
-        return;
     }
-    let name = chain(&service.metadata, port);
-    let choices = endpoints.iter().enumerate().map(|(index, (address, number))| format!("{index} : {address} . {number}"));
-    let choices = choices.collect::<Vec<_>>().join(", ");
-    let pick = format!("meta l4proto {protocol} dnat ip to numgen random mod {} map {{ {choices} }}", endpoints.len());
-    ruleset.chains.insert(name.clone(), vec![pick]);
-    for address in &addresses {
-        ruleset.elements.insert(("services", key(address)), Some(format!("goto {name}")));
+
+    /// Notes where datagrams may go.
+    fn note(&mut self, address: Option<IpAddr>, targets: &[Target]) {
+        if self.port.protocol == "UDP" {
+            let number = if address.is_some() { self.port.port } else { self.port.node_port };
+            let endpoints = targets.iter().map(|(target, _)| *target).collect();
+            self.fragment.datagrams.insert((address, number), endpoints);
+        }
     }
-    if port.node_port != 0 {
-        let outside = format!("{name}-x");
-        // Who comes from outside must get its answer from the node that it asked.
-        ruleset.chains.insert(outside.clone(), vec![mark(), format!("goto {name}")]);
-        ruleset.elements.insert(("node_ports", format!("{protocol} . {}", port.node_port)), Some(format!("goto {outside}")));
+
+    fn refuse(&mut self, address: Option<IpAddr>, verdict: &str) {
+        let map = if address.is_some() { "unanswered" } else { "unanswered_ports" };
+        self.fragment.elements.insert((map, self.key(address)), Some(verdict.to_owned()));
     }
-    for (address, _) in endpoints {
-        ruleset.elements.insert(("hairpins", format!("{address} . {address}")), None);
+
+    fn lead(&mut self, address: Option<IpAddr>, chain: &str) {
+        let map = if address.is_some() { "services" } else { "node_ports" };
+        self.fragment.elements.insert((map, self.key(address)), Some(format!("goto {chain}")));
+    }
+
+    fn chain(&mut self, name: String, rules: Vec<String>) -> String {
+        self.fragment.chains.insert(name.clone(), rules);
+        name
+    }
+
+    /// Traffic from inside to the Service's own address.
+    fn inside(&mut self, address: IpAddr) {
+        let local = self.service.spec.internal_traffic_policy == "Local";
+        let found = self.found;
+        let targets = if local { &found.local } else { &found.cluster };
+        self.note(Some(address), targets);
+        if targets.is_empty() {
+            // Others could answer, and the policy forbids to ask them.
+            let verdict = if found.cluster.is_empty() { "goto reject_all" } else { "drop" };
+            return self.refuse(Some(address), verdict);
+        }
+        let chain = self.pick(Some(address), targets, local);
+        self.lead(Some(address), &chain);
+    }
+
+    /// Traffic from outside to an address, or to the node port.
+    fn outside(&mut self, address: Option<IpAddr>) {
+        let local = self.service.spec.external_traffic_policy == "Local";
+        let found = self.found;
+        self.note(address, &[found.cluster.as_slice(), found.local.as_slice()].concat());
+        if found.cluster.is_empty() && (!local || found.local.is_empty()) {
+            return self.refuse(address, "goto reject_all");
+        }
+        let everywhere = self.pick(address, &found.cluster, false);
+        if !local {
+            // Who comes from outside must get its answer from the node that it asked.
+            let name = format!("outside-{everywhere}");
+            let chain = self.chain(name, vec![mark(), format!("goto {everywhere}")]);
+            return self.lead(address, &chain);
+        }
+        let ip = word(self.family);
+        // The cluster's own pods and the node itself reach every endpoint.
+        let mut rules = Vec::new();
+        if self.family == Family::V4 && !self.around.pod_cidr.is_empty() {
+            rules.push(format!("{ip} saddr {} goto {everywhere}", self.around.pod_cidr));
+        }
+        rules.push(format!("fib saddr type local {}", mark()));
+        rules.push(format!("fib saddr type local goto {everywhere}"));
+        let here = if found.local.is_empty() {
+            rules.push("drop".to_owned());
+            "none".to_owned()
+        } else {
+            let here = self.pick(address, &found.local, true);
+            rules.push(format!("goto {here}"));
+            here
+        };
+        let chain = self.chain(format!("outside-{everywhere}-{here}"), rules);
+        self.lead(address, &chain);
+    }
+
+    /// The chain that picks one of these endpoints.
+    fn pick(&mut self, address: Option<IpAddr>, targets: &[Target], local: bool) -> String {
+        if let Some(seconds) = self.service.affinity() {
+            return self.pick_with_affinity(targets, local, seconds);
+        }
+        let (map, prefix) = match (address.is_some(), local) {
+            (true, false) => ("endpoints", "pick"),
+            (true, true) => ("local_endpoints", "pick-local"),
+            (false, false) => ("port_endpoints", "port"),
+            (false, true) => ("local_port_endpoints", "port-local"),
+        };
+        let key = self.key(address);
+        for (index, (target, number)) in targets.iter().enumerate() {
+            self.fragment.elements.insert((map, format!("{key} . {index}")), Some(format!("{target} . {number}")));
+        }
+        let ip = word(self.family);
+        let what = if address.is_some() { format!("{ip} daddr . ") } else { String::new() };
+        let rule = format!("dnat {ip} to {what}meta l4proto . th dport . numgen random mod {} map @{map}", targets.len());
+        self.chain(format!("{prefix}-{}", targets.len()), vec![rule])
+    }
+
+    /// A client that came before goes where it went; each endpoint remembers its clients in a set of its own, which
+    /// goes with the endpoint.
+    fn pick_with_affinity(&mut self, targets: &[Target], local: bool, seconds: u32) -> String {
+        let Meta { name, namespace, .. } = &self.service.metadata;
+        let own = format!("{namespace}/{name}:{}/{}", self.port.name, self.port.protocol);
+        let ip = word(self.family);
+        let address_type = if self.family == Family::V4 { "ipv4_addr" } else { "ipv6_addr" };
+        let (mut rules, mut choices) = (Vec::new(), Vec::new());
+        for (index, (target, number)) in targets.iter().enumerate() {
+            let id = digest(&format!("{own}>{target}:{number}"));
+            let (set, chain) = (format!("clients-{id}"), format!("endpoint-{id}"));
+            let definition = format!("type {address_type}; size 65535; flags dynamic,timeout; timeout {seconds}s;");
+            self.fragment.sets.insert(set.clone(), definition);
+            let to = if self.family == Family::V4 { format!("{target}:{number}") } else { format!("[{target}]:{number}") };
+            let remember = format!("update @{set} {{ {ip} saddr }}");
+            self.chain(chain.clone(), vec![remember, format!("meta l4proto {} dnat to {to}", self.protocol())]);
+            rules.push(format!("{ip} saddr @{set} goto {chain}"));
+            choices.push(format!("{index} : goto {chain}"));
+        }
+        rules.push(format!("numgen random mod {} vmap {{ {} }}", targets.len(), choices.join(", ")));
+        let prefix = if local { "local" } else { "service" };
+        self.chain(format!("{prefix}-{}", digest(&own)), rules)
+    }
+
+    /// Lets only some networks to a load balancer's address.
+    fn guard(&mut self, address: IpAddr) {
+        let of_family = |range: &&String| range.trim().contains(':') == (self.family == Family::V6);
+        let ranges: Vec<&String> = self.service.spec.load_balancer_source_ranges.iter().filter(of_family).collect();
+        if ranges.is_empty() {
+            return;
+        }
+        let key = self.key(Some(address));
+        for range in ranges {
+            self.fragment.elements.insert(("allowed", format!("{key} . {}", range.trim())), None);
+        }
+        self.fragment.elements.insert(("guarded", key), None);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use serde_json::json;
-
-    use super::*;
-
-    pub(crate) fn service(node_port: u16) -> Arc<Service> {
-        let port = json!({"name": "http", "protocol": "TCP", "port": 80, "nodePort": node_port});
-        let spec = json!({"clusterIP": "10.96.0.7", "ports": [port]});
-        Arc::new(serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "n"}, "spec": spec})).unwrap())
-    }
-
-    pub(crate) fn slice(endpoints: serde_json::Value) -> Arc<Slice> {
-        let labels = json!({"kubernetes.io/service-name": "web"});
-        let ports = json!([{"name": "http", "protocol": "TCP", "port": 8080}]);
-        let metadata = json!({"name": "web-1", "namespace": "n", "labels": labels});
-        let slice = json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints, "ports": ports});
-        Arc::new(serde_json::from_value(slice).unwrap())
-    }
-
-    fn dns() -> Ipv4Addr {
-        Ipv4Addr::new(10, 96, 0, 10)
-    }
-
-    #[test]
-    fn traffic_goes_to_ready_endpoints_alone() {
-        let found = slice(json!([
-            {"addresses": ["10.244.0.2"], "conditions": {"ready": true}},
-            {"addresses": ["10.244.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}},
-        ]));
-        let port = &service(0).spec.ports[0];
-        assert_eq!(endpoints(&service(0).metadata, port, &[found]), [(Ipv4Addr::new(10, 244, 0, 2), 8080)]);
-    }
-
-    #[test]
-    fn an_ending_endpoint_is_better_than_none() {
-        let ending = json!([{"addresses": ["10.244.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}}]);
-        let found = ruleset(&[service(30080)], &[slice(ending)], dns());
-        assert!(found.elements.contains_key(&("node_ports", "tcp . 30080".to_owned())));
-        assert_eq!(found.chains.len(), 2);
-    }
-
-    #[test]
-    fn a_service_without_endpoints_is_refused() {
-        let found = ruleset(&[service(0)], &[slice(json!([]))], dns());
-        assert_eq!(found.elements.keys().collect::<Vec<_>>(), [&("unanswered", "10.96.0.7 . tcp . 80".to_owned())]);
-        assert!(ruleset(&[service(0)], &[], Ipv4Addr::new(10, 96, 0, 7)).elements.is_empty(), "the DNS server's own");
-    }
-
-    #[test]
-    fn the_kernels_program_takes_the_rules() {
-        use std::{
-            io::Write,
-            process::{Command, Stdio},
-        };
-        let endpoints = json!([{"addresses": ["10.244.0.2"]}, {"addresses": ["10.244.0.3"]}]);
-        let wanted = ruleset(&[service(30080)], &[slice(endpoints)], dns());
-        let script = crate::ruleset::whole(&wanted, "10.244.0.0/16");
-        // In a namespace of its own, which ends with the program.
-        let started =
-            Command::new("unshare").args(["--net", "nft", "-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        if !nix::unistd::geteuid().is_root() {
-            // Only root may make namespaces; the end-to-end tests run as root.
-            return;
-        }
-        let mut child = started.unwrap();
-        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}\n{script}", String::from_utf8_lossy(&output.stderr));
-    }
-}
+mod tests;
