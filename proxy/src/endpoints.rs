@@ -114,7 +114,11 @@ mod tests {
         let ending = json!({"ready": false, "serving": true, "terminating": true});
         let gone = json!({"ready": false, "serving": false, "terminating": true});
         check(json!([{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"], "conditions": ending}]), &[1], &[]);
-        check(json!([{"addresses": ["10.0.0.1"], "conditions": gone}, {"addresses": ["10.0.0.2"], "conditions": ending}]), &[2], &[]);
+        check(
+            json!([{"addresses": ["10.0.0.1"], "conditions": gone}, {"addresses": ["10.0.0.2"], "conditions": ending}]),
+            &[2],
+            &[],
+        );
         check(json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": false}}]), &[], &[]);
         check(
             json!([{"addresses": ["10.0.0.1"], "nodeName": "b"}, {"addresses": ["10.0.0.2"], "nodeName": "a", "conditions": ending}]),
@@ -128,10 +132,26 @@ mod tests {
     fn hints_keep_traffic_near() {
         let zone = |name: &str| json!({"forZones": [{"name": name}]});
         let node = |name: &str| json!({"forNodes": [{"name": name}], "forZones": [{"name": "z"}]});
-        check(json!([{"addresses": ["10.0.0.1"], "hints": zone("z")}, {"addresses": ["10.0.0.2"], "hints": zone("y")}]), &[1], &[]);
+        check(
+            json!([{"addresses": ["10.0.0.1"], "hints": zone("z")}, {"addresses": ["10.0.0.2"], "hints": zone("y")}]),
+            &[1],
+            &[],
+        );
         check(json!([{"addresses": ["10.0.0.1"], "hints": zone("z")}, {"addresses": ["10.0.0.2"]}]), &[1, 2], &[]);
-        check(json!([{"addresses": ["10.0.0.1"], "hints": zone("x")}, {"addresses": ["10.0.0.2"], "hints": zone("y")}]), &[1, 2], &[]);
-        check(json!([{"addresses": ["10.0.0.1"], "hints": node("a")}, {"addresses": ["10.0.0.2"], "hints": node("b")}]), &[1], &[]);
-        check(json!([{"addresses": ["10.0.0.1"], "hints": node("c")}, {"addresses": ["10.0.0.2"], "hints": node("b")}]), &[1, 2], &[]);
+        check(
+            json!([{"addresses": ["10.0.0.1"], "hints": zone("x")}, {"addresses": ["10.0.0.2"], "hints": zone("y")}]),
+            &[1, 2],
+            &[],
+        );
+        check(
+            json!([{"addresses": ["10.0.0.1"], "hints": node("a")}, {"addresses": ["10.0.0.2"], "hints": node("b")}]),
+            &[1],
+            &[],
+        );
+        check(
+            json!([{"addresses": ["10.0.0.1"], "hints": node("c")}, {"addresses": ["10.0.0.2"], "hints": node("b")}]),
+            &[1, 2],
+            &[],
+        );
     }
 }

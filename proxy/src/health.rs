@@ -9,8 +9,8 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use ::http::{Response, StatusCode, header};
+use bytes::Bytes;
 use http_body_util::Full;
 use parking_lot::RwLock;
 use serde_json::json;
@@ -71,7 +71,9 @@ impl Ports {
                     tokio::spawn(http::serve(listener, move |_| answer(&asked.read()), cancel.clone()));
                     self.open.insert(*port, (check, cancel));
                 }
-                Err(error) => tracing::warn!(port, %error, "cannot open a health check's port; it is tried again with the next change"),
+                Err(error) => {
+                    tracing::warn!(port, %error, "cannot open a health check's port; it is tried again with the next change")
+                }
             }
         }
     }

@@ -65,7 +65,11 @@ impl Index {
         }
         if let Some(slice) = before {
             let key = key_of(slice);
-            slice.endpoints.iter().filter_map(|endpoint| endpoint.address()).for_each(|address| self.check_address(address, &key));
+            slice
+                .endpoints
+                .iter()
+                .filter_map(|endpoint| endpoint.address())
+                .for_each(|address| self.check_address(address, &key));
         }
         touched
     }

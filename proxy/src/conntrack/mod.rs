@@ -73,11 +73,8 @@ mod tests {
 
     #[test]
     fn flows_to_endpoints_that_are_gone_are_stale() {
-        let now = frontends(&[
-            (Some("10.96.0.7"), 53, &["10.244.0.2"]),
-            (Some("10.96.0.8"), 53, &[]),
-            (None, 30053, &["10.244.0.2"]),
-        ]);
+        let now =
+            frontends(&[(Some("10.96.0.7"), 53, &["10.244.0.2"]), (Some("10.96.0.8"), 53, &[]), (None, 30053, &["10.244.0.2"])]);
         for (flow, stale) in [
             (flow("10.96.0.7", 53, "10.244.0.2"), false),
             (flow("10.96.0.7", 53, "10.244.0.3"), true),

@@ -1,6 +1,9 @@
 //! A netlink socket to the kernel's flow table.
 
-use std::{io, os::fd::{AsRawFd, OwnedFd}};
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
 use nix::sys::{
     socket::{

@@ -324,7 +324,10 @@ mod tests {
 
     #[test]
     fn services_have_one_address_and_headless_ones_their_endpoints() {
-        assert_eq!(ask("web.n.svc.cluster.local", Kind::A), Answer::Found(vec![Record::Address(Ipv4Addr::new(10, 96, 0, 7).into())]));
+        assert_eq!(
+            ask("web.n.svc.cluster.local", Kind::A),
+            Answer::Found(vec![Record::Address(Ipv4Addr::new(10, 96, 0, 7).into())])
+        );
         assert_eq!(ask("db.n.svc.cluster.local", Kind::A), Answer::Found(vec![address(2), address(3)]));
         assert_eq!(ask("db-0.db.n.svc.cluster.local", Kind::A), Answer::Found(vec![address(2)]));
         assert_eq!(ask("10-244-0-3.db.n.svc.cluster.local", Kind::A), Answer::Found(vec![address(3)]));

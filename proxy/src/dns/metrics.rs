@@ -80,7 +80,11 @@ pub(super) fn count(asked: Asked, took: Duration) {
 }
 
 pub(super) fn count_cache(hit: bool) {
-    if hit { CACHE_HITS.inc() } else { CACHE_MISSES.inc() };
+    if hit {
+        CACHE_HITS.inc()
+    } else {
+        CACHE_MISSES.inc()
+    };
 }
 
 pub(super) fn count_forward() {

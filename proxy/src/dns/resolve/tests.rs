@@ -28,9 +28,7 @@ async fn elsewhere() -> (SocketAddr, Arc<Mutex<usize>>) {
 
 fn resolver(upstream: Vec<SocketAddr>) -> Resolver {
     let port = json!({"name": "http", "protocol": "TCP", "port": 80});
-    let external = |name: &str, target: &str| {
-        json!({"metadata": {"name": name, "namespace": "n"}, "spec": {"type": "ExternalName", "externalName": target}})
-    };
+    let external = |name: &str, target: &str| json!({"metadata": {"name": name, "namespace": "n"}, "spec": {"type": "ExternalName", "externalName": target}});
     let index = index(
         &[
             json!({"metadata": {"name": "web", "namespace": "n"}, "spec": {"clusterIP": "10.96.0.7", "ports": [port]}}),
