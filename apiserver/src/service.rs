@@ -286,9 +286,13 @@ impl ApiServer {
                 encode::value_in(http::StatusCode::CREATED, &answer, &negotiate::accept_without_tables(&call.headers)?)
             }
             ("log", _) if resource.key == PODS => crate::kubelet::logs(self, call).await,
-            ("exec", _) if resource.key == PODS => {
+            ("exec" | "attach", _) if resource.key == PODS => {
                 self.admit(call, resource, Operation::Connect, &mut connect_options(part.kind, &call.info)).await?;
-                crate::kubelet::exec(self, call).await
+                crate::kubelet::session(self, call, part.name).await
+            }
+            ("portforward", _) if resource.key == PODS => {
+                self.admit(call, resource, Operation::Connect, &mut connect_options(part.kind, &call.info)).await?;
+                crate::kubelet::port_forward(self, call).await
             }
             // What leads to a node or a pod is no part of the object.
             _ if part.kind.ends_with("Options") => Err(Status::no_such_path()),

@@ -14,6 +14,7 @@ use std::{
 use jiff::Timestamp;
 use kontiki_shim::protocol::{ContainerStatus, StartContainer};
 use nix::{
+    fcntl::{FcntlArg, fcntl},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -24,6 +25,9 @@ use crate::{
     status,
 };
 
+/// Bytes that may wait for whoever is attached; one that falls further behind is cut off.
+const ATTACHED_BYTES_MAX: i32 = 1 << 20;
+
 /// One container.
 struct Container {
     status: ContainerStatus,
@@ -33,13 +37,17 @@ struct Container {
     log: File,
     outputs: Vec<Output>,
     /// Held so that the container's input stays open.
-    _stdin: Option<OwnedFd>,
+    stdin: Option<OwnedFd>,
+    /// Who gets a copy of the output: the stream's name and a pipe.
+    attached: Vec<(&'static str, File)>,
+    shares_processes: bool,
 }
 
 /// One stream of a container.
 struct Output {
     source: File,
     framer: Framer,
+    is_terminal: bool,
 }
 
 /// All containers by identifier.
@@ -61,7 +69,7 @@ impl Containers {
         let outputs = launched
             .outputs
             .into_iter()
-            .map(|(stream, source)| Output { source: source.into(), framer: Framer::new(stream) })
+            .map(|(stream, source)| Output { source: source.into(), framer: Framer::new(stream), is_terminal: request.tty })
             .collect();
         let container = Container {
             status,
@@ -70,7 +78,9 @@ impl Containers {
             memory_cgroup: request.memory_cgroup,
             log,
             outputs,
-            _stdin: launched.stdin,
+            stdin: launched.stdin,
+            attached: Vec::new(),
+            shares_processes: request.shares_processes,
         };
         self.0.insert(request.id, container);
         Ok(())
@@ -106,6 +116,30 @@ impl Containers {
         self.0.get(id).filter(|container| container.status.pid > 0).map(|container| container.bundle.clone())
     }
 
+    /// Copies output to two pipes from now on; what is returned leads to the input, or is the terminal.
+    pub fn attach(&mut self, id: &str, pipes: Vec<OwnedFd>) -> Result<Option<OwnedFd>, String> {
+        let container = self.0.get_mut(id).filter(|container| container.status.pid > 0);
+        let Some(container) = container else { return Err(format!("container {id} is not running")) };
+        for (stream, pipe) in ["stdout", "stderr"].into_iter().zip(pipes) {
+            launch::set_nonblocking(&pipe).map_err(|errno| format!("cannot attach: {errno}"))?;
+            // With less room it is cut off sooner.
+            let _ = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(ATTACHED_BYTES_MAX));
+            if container.outputs.iter().any(|output| output.framer.stream() == stream) {
+                container.attached.push((stream, pipe.into()));
+            }
+        }
+        let terminal = || container.outputs.first().filter(|output| output.is_terminal).map(|output| output.source.as_fd());
+        let input = container.stdin.as_ref().map(AsFd::as_fd).or_else(terminal);
+        input.map(|input| input.try_clone_to_owned()).transpose().map_err(|error| format!("cannot attach: {error}"))
+    }
+
+    /// Closes a container's input.
+    pub fn close_input(&mut self, id: &str) {
+        if let Some(container) = self.0.get_mut(id) {
+            container.stdin = None;
+        }
+    }
+
     /// Forgets a container that has ended.
     pub fn delete(&mut self, id: &str) -> Result<(), String> {
         if self.0.get(id).is_some_and(|container| container.status.pid > 0) {
@@ -137,7 +171,7 @@ impl Containers {
         let Some(output) = container.outputs.get_mut(index) else {
             return;
         };
-        let more = output.pump(&mut container.log);
+        let more = output.pump(&mut container.log, &mut container.attached);
         if !matches!(more, Progress::Read | Progress::Empty) {
             output.finish(&mut container.log);
             container.outputs.remove(index);
@@ -147,11 +181,16 @@ impl Containers {
     /// Notes the end of a process, if it was a container's first.
     pub fn exited(&mut self, pid: Pid, code: i32, signal: i32) -> Option<ContainerStatus> {
         let container = self.0.values_mut().find(|container| container.status.pid == pid.as_raw())?;
+        if let (true, Some(group)) = (container.shares_processes, &container.memory_cgroup) {
+            kill_group(group);
+        }
         for output in &mut container.outputs {
-            while matches!(output.pump(&mut container.log), Progress::Read) {}
+            while matches!(output.pump(&mut container.log, &mut container.attached), Progress::Read) {}
             output.finish(&mut container.log);
         }
         container.outputs.clear();
+        container.attached.clear();
+        container.stdin = None;
         let oom_kills = container.memory_cgroup.as_deref().map_or(0, status::oom_kills);
         status::end(&mut container.status, code, signal, oom_kills, Timestamp::now());
         note(&container.status_path, &container.status, true);
@@ -167,7 +206,7 @@ enum Progress {
 }
 
 impl Output {
-    fn pump(&mut self, log: &mut File) -> Progress {
+    fn pump(&mut self, log: &mut File, attached: &mut Vec<(&'static str, File)>) -> Progress {
         let mut chunk = [0_u8; PIECE_BYTES_MAX];
         match self.source.read(&mut chunk) {
             Ok(0) => Progress::Ended,
@@ -175,6 +214,9 @@ impl Output {
                 let mut entries = Vec::with_capacity(read + 64);
                 self.framer.push(&chunk[..read], Timestamp::now(), &mut entries);
                 append(log, &entries);
+                let stream = self.framer.stream();
+                // A pipe that is full or gone is given up: the container waits for nobody.
+                attached.retain_mut(|(name, pipe)| *name != stream || pipe.write_all(&chunk[..read]).is_ok());
                 Progress::Read
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Empty,
@@ -188,6 +230,15 @@ impl Output {
         let mut entries = Vec::new();
         self.framer.finish(Timestamp::now(), &mut entries);
         append(log, &entries);
+    }
+}
+
+/// Kills what is left in a group.
+fn kill_group(group: &std::path::Path) {
+    let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    for pid in processes.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1) {
+        // It may have ended meanwhile.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
 

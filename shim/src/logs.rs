@@ -20,6 +20,11 @@ impl Framer {
         Framer { stream, pending: Vec::new() }
     }
 
+    /// The stream's name.
+    pub fn stream(&self) -> &'static str {
+        self.stream
+    }
+
     /// Takes bytes in and appends the entries that are ready to `entries`.
     pub fn push(&mut self, mut bytes: &[u8], now: Timestamp, entries: &mut Vec<u8>) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {

@@ -12,6 +12,7 @@ mod exec;
 mod executor;
 mod launch;
 mod logs;
+mod pause;
 mod report;
 mod sandbox;
 mod server;
@@ -36,8 +37,8 @@ fn run() -> anyhow::Result<()> {
     let directory = PathBuf::from(std::env::args_os().nth(1).context("usage: kontiki-shim SANDBOX_FOLDER")?);
     std::env::set_current_dir(&directory).with_context(|| format!("cannot enter {}", directory.display()))?;
     report::install();
-    sandbox::enter()?;
-    let mut server = server::Server::bind()?;
+    let pause = sandbox::enter()?;
+    let mut server = server::Server::bind(pause)?;
     sandbox::announce()?;
     server.serve()
 }

@@ -13,6 +13,10 @@ pub const SOCKET: &str = "shim.sock";
 pub const SETTINGS: &str = "shim.json";
 /// What the shim writes to standard output once it listens.
 pub const READY: &str = "ready";
+/// File with the number of the process whose PID namespace all containers of a pod share, where they do.
+pub const PAUSE: &str = "pause.pid";
+/// Annotation in `config.json` that names the system calls which a container's process is refused.
+pub const SECCOMP: &str = "kontiki.io/seccomp";
 
 /// What a shim is told at its start, by file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -23,6 +27,12 @@ pub struct Settings {
     pub host_network: bool,
     /// Kernel parameters inside the pod.
     pub sysctls: BTreeMap<String, String>,
+    /// Whether the pod shares the node's queues, semaphores and shared memory.
+    #[serde(default)]
+    pub host_ipc: bool,
+    /// Whether the pod's containers see each other's processes.
+    #[serde(default)]
+    pub share_processes: bool,
 }
 
 /// What the kubelet asks for.
@@ -41,6 +51,17 @@ pub enum Request {
     /// Run a command in a container; its streams come as file descriptors with the request:
     /// input (if wanted), output, error; none with a terminal, whose descriptor goes back.
     Exec(ExecProcess),
+    /// Copy a container's output to two pipes that come with the request: output, errors. The way to its input goes
+    /// back, or its terminal.
+    Attach {
+        /// Container.
+        id: String,
+    },
+    /// Nobody will write to a container's input any more.
+    CloseInput {
+        /// Container.
+        id: String,
+    },
     /// Tell the state of all containers.
     State,
     /// Tell of each container that ends, from now on.
@@ -71,6 +92,9 @@ pub struct StartContainer {
     pub tty: bool,
     /// Whether standard input stays open.
     pub stdin: bool,
+    /// Whether its processes live in a PID namespace that is not its own: they do not end with the first one.
+    #[serde(default)]
+    pub shares_processes: bool,
 }
 
 /// A command to run in a container.

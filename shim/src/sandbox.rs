@@ -9,23 +9,26 @@ use std::{
 };
 
 use anyhow::Context;
-use kontiki_shim::protocol::{READY, SETTINGS, Settings};
+use kontiki_shim::protocol::{PAUSE, READY, SETTINGS, Settings};
 use nix::{
     sched::{CloneFlags, unshare},
-    unistd::{dup2_stdout, sethostname, setsid},
+    unistd::{Pid, dup2_stdout, sethostname, setsid},
 };
+
+use crate::pause;
 
 /// Score of the shim itself: the kernel takes the containers first.
 const OOM_SCORE: &str = "-998";
 
 /// Leaves the kubelet's session and enters the pod's namespaces.
-pub fn enter() -> anyhow::Result<()> {
+/// Returns the process whose PID namespace the containers are to share, if they are.
+pub fn enter() -> anyhow::Result<Option<Pid>> {
     let text = fs::read(SETTINGS).context("cannot read the settings")?;
     let settings: Settings = serde_json::from_slice(&text).context("cannot parse the settings")?;
     // Fails only where this process leads a session already.
     let _ = setsid();
     nix::sys::prctl::set_child_subreaper(true).context("cannot become subreaper")?;
-    let mut namespaces = CloneFlags::CLONE_NEWIPC;
+    let mut namespaces = if settings.host_ipc { CloneFlags::empty() } else { CloneFlags::CLONE_NEWIPC };
     if !settings.host_network {
         namespaces |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
     }
@@ -38,7 +41,11 @@ pub fn enter() -> anyhow::Result<()> {
         fs::write(&path, value).with_context(|| format!("cannot set sysctl {name}"))?;
     }
     reset_oom_score();
-    Ok(())
+    let pause = settings.share_processes.then(pause::start).transpose().context("cannot make the pod's PID namespace")?;
+    if let Some(pause) = pause {
+        fs::write(PAUSE, pause.to_string()).context("cannot tell the pod's first process")?;
+    }
+    Ok(pause)
 }
 
 /// File of a kernel parameter; its name may use dots or slashes, never leave /proc/sys.

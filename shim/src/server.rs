@@ -63,12 +63,14 @@ pub struct Server {
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     containers: Containers,
+    /// The process whose PID namespace the containers share.
+    pause: Option<Pid>,
     ending: bool,
 }
 
 impl Server {
     /// Listens in the sandbox's folder, for root only.
-    pub fn bind() -> anyhow::Result<Server> {
+    pub fn bind(pause: Option<Pid>) -> anyhow::Result<Server> {
         let mut children = SigSet::empty();
         children.add(Signal::SIGCHLD);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&children), None)?;
@@ -85,6 +87,7 @@ impl Server {
             connections: BTreeMap::new(),
             next_connection: 0,
             containers: Containers::default(),
+            pause,
             ending: false,
         })
     }
@@ -187,6 +190,11 @@ impl Server {
             Request::Kill { id, signal } => self.containers.kill(&id, signal),
             Request::Delete { id } => self.containers.delete(&id),
             Request::Exec(process) => return self.exec(number, &process),
+            Request::Attach { id } => return self.attach(number, &id),
+            Request::CloseInput { id } => {
+                self.containers.close_input(&id);
+                Ok(())
+            }
             Request::State => {
                 let containers = self.containers.statuses();
                 return self.reply(number, &Reply::State { containers }, &[]);
@@ -225,6 +233,20 @@ impl Server {
         }
     }
 
+    fn attach(&mut self, number: u64, id: &str) {
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return;
+        };
+        let pipes = std::mem::take(&mut connection.descriptors);
+        match self.containers.attach(id, pipes) {
+            Ok(input) => {
+                let input: Vec<RawFd> = input.iter().map(AsRawFd::as_raw_fd).collect();
+                self.reply(number, &Reply::Done, &input);
+            }
+            Err(message) => self.reply(number, &Reply::Failed { message }, &[]),
+        }
+    }
+
     fn reply(&mut self, number: u64, reply: &Reply, descriptors: &[RawFd]) {
         let Some(connection) = self.connections.get(&number) else {
             return;
@@ -246,6 +268,10 @@ impl Server {
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => continue,
             };
+            if self.pause == Some(pid) {
+                // The kernel has killed all containers with it.
+                self.ending = true;
+            }
             if let Some(status) = self.containers.exited(pid, code, signal) {
                 self.tell_watchers(&Reply::Exited(status));
             }

@@ -16,6 +16,7 @@ use nix::{
 };
 
 use super::table::{Setting, Version};
+use crate::runtime::Usage;
 
 /// How long a group may take to empty after its processes were killed.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(5);
@@ -35,15 +36,6 @@ pub struct Hierarchies {
     version: Version,
     mounted: Vec<Hierarchy>,
     root: PathBuf,
-}
-
-/// What a group has used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Nanoseconds of CPU time since the group was made.
-    pub cpu_nanoseconds: u64,
-    /// Bytes of memory that cannot simply be dropped.
-    pub memory_working_set: u64,
 }
 
 impl Hierarchies {
@@ -144,20 +136,34 @@ impl Hierarchies {
         let read = |controller: &str, file: &str| {
             self.folder(controller, path).and_then(|folder| fs::read_to_string(folder.join(file)).ok()).unwrap_or_default()
         };
-        let memory_stat = read("memory", "memory.stat");
-        let (cpu_nanoseconds, memory, inactive) = match self.version {
-            Version::V1 => (
+        let stat = read("memory", "memory.stat");
+        let processes = number(&read("pids", "pids.current"));
+        let usage = |cpu_nanoseconds, memory: u64, inactive, rss, faults, major| Usage {
+            cpu_nanoseconds,
+            memory_working_set: memory.saturating_sub(inactive),
+            memory_usage: memory,
+            memory_rss: rss,
+            page_faults: (faults, major),
+            processes,
+        };
+        match self.version {
+            Version::V1 => usage(
                 number(&read("cpuacct", "cpuacct.usage")),
                 number(&read("memory", "memory.usage_in_bytes")),
-                field(&memory_stat, "total_inactive_file"),
+                field(&stat, "total_inactive_file"),
+                field(&stat, "total_rss"),
+                field(&stat, "total_pgfault"),
+                field(&stat, "total_pgmajfault"),
             ),
-            Version::V2 => (
+            Version::V2 => usage(
                 field(&read("cpu", "cpu.stat"), "usage_usec") * 1000,
                 number(&read("memory", "memory.current")),
-                field(&memory_stat, "inactive_file"),
+                field(&stat, "inactive_file"),
+                field(&stat, "anon"),
+                field(&stat, "pgfault"),
+                field(&stat, "pgmajfault"),
             ),
-        };
-        Usage { cpu_nanoseconds, memory_working_set: memory.saturating_sub(inactive) }
+        }
     }
 
     fn below(&self, hierarchy: &Hierarchy, path: &str) -> PathBuf {

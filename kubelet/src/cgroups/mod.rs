@@ -10,4 +10,4 @@ mod hierarchy;
 pub mod table;
 
 pub use capacity::{Capacity, capacity};
-pub use hierarchy::{Hierarchies, Usage};
+pub use hierarchy::Hierarchies;

@@ -82,6 +82,17 @@ pub fn limits(version: Version, resources: &Resources) -> Vec<Setting> {
     settings
 }
 
+/// Settings that replace those of a group that runs: what has no limit any more is said so.
+pub fn update(version: Version, resources: &Resources) -> Vec<Setting> {
+    let resources = Resources {
+        cpu_quota: Some(resources.cpu_quota.unwrap_or(-1)),
+        memory_limit: Some(resources.memory_limit.unwrap_or(-1)),
+        pids_limit: None,
+        ..resources.clone()
+    };
+    limits(version, &resources)
+}
+
 /// Settings of a container beside its limits: devices under v1; under v2 it dies as a whole for want of memory.
 pub fn container(version: Version, privileged: bool) -> Vec<Setting> {
     match version {
@@ -156,6 +167,17 @@ mod tests {
         let resources = Resources { cpu_quota: Some(-1), ..Resources::default() };
         check(Version::V1, &resources, &["cpu/cpu.cfs_period_us = 100000", "cpu/cpu.cfs_quota_us = -1"]);
         check(Version::V2, &resources, &["cpu/cpu.max = max 100000"]);
+    }
+
+    #[test]
+    fn an_update_takes_limits_away_as_well() {
+        let lines = |version| {
+            let settings = update(version, &Resources { cpu_shares: Some(25), ..Resources::default() });
+            settings.into_iter().map(|setting| format!("{} = {}", setting.file, setting.value)).collect::<Vec<_>>()
+        };
+        let v1 = ["cpu.shares = 25", "cpu.cfs_period_us = 100000", "cpu.cfs_quota_us = -1", "memory.limit_in_bytes = -1"];
+        assert_eq!(lines(Version::V1), v1);
+        assert_eq!(lines(Version::V2), ["cpu.weight = 1", "cpu.max = max 100000", "memory.max = max"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Carries out what was planned.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
@@ -13,12 +13,13 @@ use super::{
     config::{self, Parts},
     environment::{self, Sources},
     model::{self, Failure, Observed},
+    mounts,
     plan::Action,
     worker::Worker,
 };
 use crate::{
     Options,
-    runtime::{Container, Mount, RuntimeError},
+    runtime::{Container, ContainerState, Processes, RuntimeError},
     volumes::{self, Access, Folders},
 };
 
@@ -30,6 +31,12 @@ struct NotStarted {
     reason: String,
     message: String,
     waiting: Option<(String, String)>,
+}
+
+impl From<super::pull::NoImage> for NotStarted {
+    fn from(error: super::pull::NoImage) -> Self {
+        Self { reason: error.reason.to_owned(), message: error.message, waiting: Some(error.waiting) }
+    }
 }
 
 impl NotStarted {
@@ -55,6 +62,7 @@ impl Worker {
             Action::Start { sandbox, container, attempt } => {
                 return self.start(pod, sandbox, container, *attempt, observed).await;
             }
+            Action::Resize { containers } => return self.resize(pod, containers, observed).await,
             Action::Stop { id, container, grace, message } => {
                 self.stop(pod, id, container, *grace, message, observed).await;
                 return;
@@ -93,7 +101,11 @@ impl Worker {
     fn fail(&self, name: &str, error: NotStarted, wait: Option<Duration>) {
         let mut memory = self.memory.lock();
         let times = memory.failures.get(name).map_or(1, |failure| failure.times.saturating_add(1));
-        let wait = wait.unwrap_or_else(|| back_off::after(times));
+        let wait = wait.unwrap_or_else(|| match error.reason.as_str() {
+            // What is missing may come at any time; nobody is asked for much.
+            "CreateContainerConfigError" | "ContainerCreating" | "RunContainerError" => back_off::RETRY,
+            _ => back_off::after(times),
+        });
         let retry_at = Timestamp::now().checked_add(SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(Timestamp::MAX);
         let waiting = error.waiting.unwrap_or_else(|| (error.reason.clone(), error.message.clone()));
         let failure = Failure { reason: error.reason, message: error.message, retry_at, times, waiting };
@@ -102,7 +114,7 @@ impl Worker {
 
     async fn start(&self, pod: &Pod, sandbox: &str, name: &str, attempt: u32, observed: &Observed) {
         let Some(spec) = model::container(pod, name) else { return };
-        match self.try_start(pod, sandbox, spec, attempt, observed).await {
+        match self.try_start(pod, sandbox, &spec, attempt, observed).await {
             Ok(()) => {
                 let mut memory = self.memory.lock();
                 memory.failures.remove(name);
@@ -138,25 +150,26 @@ impl Worker {
         let sources = self.sources(pod, spec, address.clone()).await?;
         let folder = volumes::folder(&self.options.root, pod);
         let access = Access { client: &self.options.client, tokens: &self.tokens };
-        let folders = volumes::prepare(&access, pod, &folder, &sources).await.map_err(|message| {
+        let mut folders = volumes::prepare(&access, pod, &folder, &sources).await.map_err(|message| {
             self.event(pod, EventType::Warning, "FailedMount", &message);
             NotStarted::new("ContainerCreating", message)
         })?;
-        let image = self.image(pod, spec).await.map_err(|error| NotStarted {
-            reason: error.reason.to_owned(),
-            message: error.message,
-            waiting: Some(error.waiting),
-        })?;
-        let configured = self.environment(pod, spec, &sources).and_then(|environment| {
-            let mounts = mounts(&self.options, pod, spec, attempt, &folders, &address)?;
-            Ok((environment, mounts))
-        });
-        let (environment, mounts) = configured.map_err(|message| {
+        self.image_volumes(pod, &folder, &mut folders).await?;
+        let image = self.image(pod, spec).await.map_err(NotStarted::from)?;
+        let refused = |message: String| {
             self.container_event(pod, spec, EventType::Warning, "Failed", &format!("Error: {message}"));
             NotStarted::new("CreateContainerConfigError", message)
-        })?;
+        };
+        let user = self.options.runtime.image_status(&image).await.ok().flatten().map(|image| image.user).unwrap_or_default();
+        if let Some(message) = config::root_refusal(pod, spec, &user) {
+            return Err(refused(message));
+        }
+        let environment = self.environment(pod, spec, &sources).map_err(refused)?;
+        let seen = mounts::mounts(&self.options, pod, spec, attempt, &folders, &environment, &address).map_err(refused)?;
         let memory_capacity = self.options.capacity.memory_bytes;
-        let config = config::container(pod, spec, Parts { image, environment, mounts, attempt, memory_capacity });
+        let processes = processes(pod, &spec.name, observed);
+        let parts = Parts { image, environment, mounts: seen, attempt, memory_capacity, processes };
+        let config = config::container(pod, spec, parts);
         let runtime = &self.options.runtime;
         let words = |error: RuntimeError| match error {
             RuntimeError::Failed { message, .. } => message,
@@ -174,9 +187,59 @@ impl Worker {
             self.container_event(pod, spec, EventType::Warning, "Failed", &format!("Error: {message}"));
             return Ok(());
         }
+        self.memory.lock().actuated.insert(id.clone(), spec.resources.clone().unwrap_or_default());
         self.container_event(pod, spec, EventType::Normal, "Started", "Container started");
         self.after_start(pod, spec, &id, observed).await;
         Ok(())
+    }
+
+    /// Pulls the images that are volumes, and shows their files.
+    async fn image_volumes(&self, pod: &Pod, folder: &std::path::Path, folders: &mut Folders) -> Result<(), NotStarted> {
+        for volume in pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default() {
+            let Some(source) = &volume.image else { continue };
+            let reference = source.reference.as_deref().unwrap_or_default();
+            let at = folder.join("kubernetes.io~image").join(&volume.name);
+            let image = self.image_named(pod, None, reference, source.pull_policy.as_deref()).await.map_err(NotStarted::from)?;
+            self.options.runtime.mount_image(&image, &at).await.map_err(|error| {
+                let message = format!("MountVolume.SetUp failed for volume \"{}\" : {error}", volume.name);
+                self.event(pod, EventType::Warning, "FailedMount", &message);
+                NotStarted::new("ContainerCreating", message)
+            })?;
+            folders.insert(volume.name.clone(), at);
+        }
+        Ok(())
+    }
+
+    /// Writes limits to the groups of a pod that runs.
+    async fn resize(&self, pod: &Pod, containers: &[(String, String)], observed: &Observed) {
+        let runtime = &self.options.runtime;
+        let sandbox = observed.sandboxes.last().map(|sandbox| sandbox.id.clone()).unwrap_or_default();
+        // The pod's group may not have less than a container's: it grows before them and shrinks after them.
+        let first = runtime.update_sandbox(&sandbox, config::pod_resources(pod)).await;
+        let mut failed = None;
+        for (id, name) in containers {
+            let Some(spec) = model::container(pod, name) else { continue };
+            let mut limits = config::resources(pod, spec.resources.as_ref(), self.options.capacity.memory_bytes);
+            limits.oom_score_adj = None;
+            match runtime.update_container(id, limits).await {
+                Ok(()) => {
+                    self.memory.lock().actuated.insert(id.clone(), spec.resources.clone().unwrap_or_default());
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        if first.is_err() {
+            failed = runtime.update_sandbox(&sandbox, config::pod_resources(pod)).await.err().or(failed);
+        }
+        match failed {
+            None => self.event(pod, EventType::Normal, "ResizeCompleted", "Pod resize completed"),
+            Some(error) => {
+                let message = format!("Error resizing pod: {error}");
+                self.event(pod, EventType::Warning, "ResizeError", &message);
+                tracing::debug!(pod = model::describe(pod), %error, "limits cannot be changed; they are tried again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
     }
 
     async fn after_start(&self, pod: &Pod, spec: &ContainerSpec, id: &str, observed: &Observed) {
@@ -192,6 +255,7 @@ impl Worker {
 
     async fn stop(&self, pod: &Pod, id: &str, name: &str, mut grace: Duration, message: &str, observed: &Observed) {
         if let Some(spec) = model::container(pod, name) {
+            let spec = spec.as_ref();
             let message = if message.is_empty() { format!("Stopping container {name}") } else { message.to_owned() };
             self.container_event(pod, spec, EventType::Normal, "Killing", &message);
             let handler = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
@@ -253,85 +317,25 @@ impl Worker {
     }
 }
 
-fn pod_folder(options: &Options, pod: &Pod) -> PathBuf {
-    options.root.join("pods").join(model::uid(pod))
-}
-
-fn message_file(options: &Options, pod: &Pod, container: &str, attempt: u32) -> PathBuf {
-    pod_folder(options, pod).join("containers").join(container).join(attempt.to_string())
+/// Whose processes a container sees: one that looks into another sees that one's.
+fn processes(pod: &Pod, name: &str, observed: &Observed) -> Processes {
+    let own = config::processes(pod);
+    let ephemeral = model::ephemeral_containers(pod).iter().find(|container| container.name == name);
+    let target = ephemeral.and_then(|container| container.target_container_name.as_deref()).filter(|name| !name.is_empty());
+    let target = target.and_then(|target| observed.newest(target)).filter(|target| target.state == ContainerState::Running);
+    match target {
+        Some(target) if own == Processes::Own => Processes::Of(target.id.clone()),
+        _ => own,
+    }
 }
 
 /// What a container left for those who ask why it ended.
 /// <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
 pub(super) fn termination_message(options: &Options, pod: &Pod, spec: &ContainerSpec, container: &Container) -> String {
-    let left = fs::read(message_file(options, pod, &container.name, container.attempt)).unwrap_or_default();
+    let left = fs::read(mounts::message_file(options, pod, &container.name, container.attempt)).unwrap_or_default();
     let from_logs = spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
     if left.is_empty() && from_logs && container.exit_code != 0 {
         return crate::server::last_lines(&container.log_path, 80, 2048);
     }
     String::from_utf8_lossy(&left[..left.len().min(MESSAGE_BYTES_MAX)]).into_owned()
-}
-
-/// Everything that a container sees of the node.
-fn mounts(
-    options: &Options,
-    pod: &Pod,
-    spec: &ContainerSpec,
-    attempt: u32,
-    folders: &Folders,
-    address: &str,
-) -> Result<Vec<Mount>, String> {
-    let mut mounts = Vec::new();
-    for volume in spec.volume_mounts.iter().flatten() {
-        let folder = folders.get(&volume.name).ok_or_else(|| format!("volume {} is not mounted", volume.name))?;
-        let mut host_path = folder.clone();
-        if let Some(sub) = volume.sub_path.as_deref().filter(|sub| !sub.is_empty()) {
-            let sound = PathBuf::from(sub).components().all(|part| matches!(part, std::path::Component::Normal(_)));
-            if !sound {
-                return Err(format!("subPath {sub:?} must be a relative path without '..'"));
-            }
-            host_path = host_path.join(sub);
-            if !host_path.exists() {
-                fs::create_dir_all(&host_path).map_err(|error| format!("failed to create subPath directory: {error}"))?;
-            }
-            // A link of the volume must not lead out of it.
-            let real = host_path.canonicalize().map_err(|error| error.to_string())?;
-            if !folder.canonicalize().is_ok_and(|folder| real.starts_with(folder)) {
-                return Err(format!("subPath {sub:?} leads out of the volume"));
-            }
-            host_path = real;
-        }
-        let container_path = PathBuf::from("/").join(&volume.mount_path);
-        mounts.push(Mount { host_path, container_path, read_only: volume.read_only.unwrap_or(false) });
-    }
-    let own = pod_folder(options, pod);
-    fs::create_dir_all(&own).map_err(|error| error.to_string())?;
-    let file = |name: &str, contents: String| -> Result<PathBuf, String> {
-        let path = own.join(name);
-        fs::write(&path, contents).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        Ok(path)
-    };
-    let mut managed = vec![
-        ("/etc/resolv.conf", file("resolv.conf", config::resolv_conf(options, pod))?),
-        ("/etc/hostname", file("hostname", config::hostname(options, pod) + "\n")?),
-    ];
-    if model::host_network(pod) {
-        managed.push(("/etc/hosts", PathBuf::from("/etc/hosts")));
-    } else {
-        managed.push(("/etc/hosts", file("etc-hosts", config::hosts(options, pod, address))?));
-    }
-    let message = message_file(options, pod, &spec.name, attempt);
-    if let Some(parent) = message.parent() {
-        fs::create_dir_all(parent).map_err(|error| error.to_string())?;
-    }
-    fs::write(&message, "").map_err(|error| error.to_string())?;
-    let anyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    fs::set_permissions(&message, anyone).map_err(|error| error.to_string())?;
-    managed.push((spec.termination_message_path.as_deref().unwrap_or("/dev/termination-log"), message));
-    for (at, host_path) in managed {
-        if !mounts.iter().any(|mount| mount.container_path.as_os_str() == at) {
-            mounts.push(Mount { host_path, container_path: at.into(), read_only: false });
-        }
-    }
-    Ok(mounts)
 }

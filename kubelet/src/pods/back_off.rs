@@ -7,6 +7,9 @@ const BOUNDS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_se
 /// A container that ran this long begins anew: twice the longest wait, as Kubernetes has it.
 pub const LONG_RUN: Duration = Duration::from_secs(600);
 
+/// Wait before a start is tried again for which something is missing.
+pub const RETRY: Duration = Duration::from_secs(10);
+
 /// The wait after `times` failures in a row: 10 s, doubled each time, at most 5 minutes.
 pub fn after(times: u32) -> Duration {
     match times {

@@ -8,17 +8,14 @@ use k8s_openapi::{
 };
 use kontiki_api::quantity::Quantity;
 
-use super::model;
+use super::{model, names};
 use crate::{
     Options,
-    runtime::{ContainerConfig, Mount, Resources, SandboxConfig},
+    runtime::{ContainerConfig, Mount, Processes, Resources, SandboxConfig, Seccomp},
 };
 
 /// Length of a scheduling period, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
-/// Longest search list that resolvers take, in names.
-const SEARCH_MAX: usize = 32;
-
 /// `Guaranteed`, `Burstable` or `BestEffort`.
 pub fn qos_class(pod: &Pod) -> &'static str {
     let spec = serde_json::to_value(&pod.spec).unwrap_or_default();
@@ -40,100 +37,6 @@ pub fn log_directory(options: &Options, pod: &Pod) -> PathBuf {
     options.logs.join(format!("{}_{}_{}", model::namespace(pod), model::name(pod), model::uid(pod)))
 }
 
-/// Host name inside the pod.
-pub fn hostname(options: &Options, pod: &Pod) -> String {
-    if model::host_network(pod) {
-        return options.node_name.clone();
-    }
-    let own = pod.spec.as_ref().and_then(|spec| spec.hostname.clone()).filter(|name| !name.is_empty());
-    let mut name = own.unwrap_or_else(|| model::name(pod).to_owned());
-    // Longer ones the kernel refuses.
-    name.truncate(63);
-    name.trim_end_matches(['-', '.']).to_owned()
-}
-
-/// `/etc/resolv.conf`, by the pod's DNS policy.
-/// <https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy>
-pub fn resolv_conf(options: &Options, pod: &Pod) -> String {
-    let spec = pod.spec.as_ref();
-    let mut policy = spec.and_then(|spec| spec.dns_policy.as_deref()).unwrap_or("ClusterFirst");
-    if policy == "ClusterFirst" && model::host_network(pod) {
-        policy = "Default";
-    }
-    let (mut servers, mut searches, mut settings) = (Vec::new(), Vec::new(), Vec::new());
-    match (policy, options.cluster_dns) {
-        ("None", _) => {}
-        ("ClusterFirst" | "ClusterFirstWithHostNet", Some(dns)) => {
-            let domain = &options.cluster_domain;
-            servers.push(dns.to_string());
-            searches.extend([format!("{}.svc.{domain}", model::namespace(pod)), format!("svc.{domain}"), domain.clone()]);
-            searches.extend(words(&options.node_resolv_conf, "search"));
-            settings.push("ndots:5".to_owned());
-        }
-        _ => {
-            servers.extend(words(&options.node_resolv_conf, "nameserver"));
-            searches.extend(words(&options.node_resolv_conf, "search"));
-            settings.extend(words(&options.node_resolv_conf, "options"));
-        }
-    }
-    if let Some(own) = spec.and_then(|spec| spec.dns_config.as_ref()) {
-        servers.extend(own.nameservers.clone().unwrap_or_default());
-        searches.extend(own.searches.clone().unwrap_or_default());
-        for option in own.options.iter().flatten() {
-            let name = option.name.clone().unwrap_or_default();
-            settings.retain(|known| known.split(':').next() != Some(name.as_str()));
-            settings.push(option.value.as_ref().map_or(name.clone(), |value| format!("{name}:{value}")));
-        }
-    }
-    let mut seen = Vec::new();
-    searches.retain(|name| {
-        !seen.contains(name) && {
-            seen.push(name.clone());
-            true
-        }
-    });
-    searches.truncate(SEARCH_MAX);
-    let mut text = String::new();
-    if !searches.is_empty() {
-        text += &format!("search {}\n", searches.join(" "));
-    }
-    servers.iter().for_each(|server| text += &format!("nameserver {server}\n"));
-    if !settings.is_empty() {
-        text += &format!("options {}\n", settings.join(" "));
-    }
-    text
-}
-
-fn words(resolv_conf: &str, keyword: &str) -> Vec<String> {
-    let lines = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix(keyword));
-    let lines = lines.filter(|rest| rest.starts_with([' ', '\t']));
-    lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
-}
-
-/// `/etc/hosts` of a pod with an address of its own.
-pub fn hosts(options: &Options, pod: &Pod, address: &str) -> String {
-    let mut text = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
-                    fe00::\tip6-localnet\nfe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"
-        .to_owned();
-    let hostname = hostname(options, pod);
-    let subdomain = pod.spec.as_ref().and_then(|spec| spec.subdomain.as_deref()).filter(|name| !name.is_empty());
-    match subdomain {
-        Some(subdomain) => {
-            let full = format!("{hostname}.{subdomain}.{}.svc.{}", model::namespace(pod), options.cluster_domain);
-            text += &format!("{address}\t{full}\t{hostname}\n");
-        }
-        None => text += &format!("{address}\t{hostname}\n"),
-    }
-    let aliases = pod.spec.as_ref().and_then(|spec| spec.host_aliases.as_deref()).unwrap_or_default();
-    if !aliases.is_empty() {
-        text += "\n# Entries added by HostAliases.\n";
-    }
-    for alias in aliases {
-        text += &format!("{}\t{}\n", alias.ip, alias.hostnames.as_deref().unwrap_or_default().join("\t"));
-    }
-    text
-}
-
 /// The sandbox to make.
 pub fn sandbox(options: &Options, pod: &Pod, attempt: u32) -> SandboxConfig {
     let security = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
@@ -143,14 +46,25 @@ pub fn sandbox(options: &Options, pod: &Pod, attempt: u32) -> SandboxConfig {
         pod_name: model::name(pod).to_owned(),
         pod_namespace: model::namespace(pod).to_owned(),
         attempt,
-        hostname: hostname(options, pod),
+        hostname: names::kernel_hostname(options, pod),
         host_network: model::host_network(pod),
-        resolv_conf: resolv_conf(options, pod),
+        resolv_conf: names::resolv_conf(options, pod),
         log_directory: log_directory(options, pod),
         cgroup_parent: cgroup(pod),
         sysctls: sysctls.iter().map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),
         resources: pod_resources(pod),
+        host_ipc: pod.spec.as_ref().and_then(|spec| spec.host_ipc).unwrap_or(false),
+        share_processes: processes(pod) == Processes::Pod,
     }
+}
+
+/// Whose processes the containers of a pod see.
+pub fn processes(pod: &Pod) -> Processes {
+    let spec = pod.spec.as_ref();
+    if spec.and_then(|spec| spec.host_pid).unwrap_or(false) {
+        return Processes::Node;
+    }
+    if spec.and_then(|spec| spec.share_process_namespace).unwrap_or(false) { Processes::Pod } else { Processes::Own }
 }
 
 fn amount(list: &Option<BTreeMap<String, QuantityText>>, name: &str) -> Option<Quantity> {
@@ -167,7 +81,7 @@ fn quota(limit: Quantity) -> i64 {
 }
 
 /// Limits of the pod's group: the sum of its containers', where each has one.
-fn pod_resources(pod: &Pod) -> Resources {
+pub fn pod_resources(pod: &Pod) -> Resources {
     let spec = serde_json::to_value(&pod.spec).unwrap_or_default();
     let requests = kontiki_api::kinds::pod::resources::pod_requests(&spec);
     let limits = kontiki_api::kinds::pod::resources::pod_limits(&spec);
@@ -225,6 +139,34 @@ pub struct Parts {
     pub attempt: u32,
     /// Memory of the node, bytes.
     pub memory_capacity: u64,
+    /// Whose processes it sees.
+    pub processes: Processes,
+}
+
+/// Why a container may not run although its image is there: it would be root and says that it must not.
+pub fn root_refusal(pod: &Pod, spec: &ContainerSpec, image_user: &str) -> Option<String> {
+    let security = spec.security_context.as_ref();
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let non_root = security.and_then(|own| own.run_as_non_root).or(of_pod.and_then(|own| own.run_as_non_root));
+    if non_root != Some(true) {
+        return None;
+    }
+    let place = format!("(pod: {:?}, container: {})", model::describe(pod), spec.name);
+    match security.and_then(|own| own.run_as_user).or(of_pod.and_then(|own| own.run_as_user)) {
+        Some(0) => return Some(format!("container's runAsUser breaks non-root policy {place}")),
+        Some(_) => return None,
+        None => {}
+    }
+    let user = image_user.split(':').next().unwrap_or_default();
+    match user.parse::<u32>() {
+        Ok(0) => Some(format!("container has runAsNonRoot and image will run as root {place}")),
+        Ok(_) => None,
+        Err(_) if user.is_empty() => Some(format!("container has runAsNonRoot and image will run as root {place}")),
+        Err(_) => {
+            let words = format!("container has runAsNonRoot and image has non-numeric user ({user})");
+            Some(format!("{words}, cannot verify user is non-root {place}"))
+        }
+    }
 }
 
 /// The container to make.
@@ -241,6 +183,12 @@ pub fn container(pod: &Pod, spec: &ContainerSpec, parts: Parts) -> ContainerConf
         ("io.kubernetes.pod.uid", model::uid(pod)),
         ("io.kubernetes.container.name", &spec.name),
     ];
+    let seccomp = security.seccomp_profile.as_ref().or(pod_security.seccomp_profile.as_ref());
+    let seccomp = seccomp.map_or(Seccomp::Unconfined, |profile| match profile.type_.as_str() {
+        "RuntimeDefault" => Seccomp::RuntimeDefault,
+        _ => Seccomp::Unconfined,
+    });
+    let stop_signal = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone());
     let mut supplemental_groups = pod_security.supplemental_groups.unwrap_or_default();
     supplemental_groups.extend(pod_security.fs_group);
     ContainerConfig {
@@ -262,6 +210,12 @@ pub fn container(pod: &Pod, spec: &ContainerSpec, parts: Parts) -> ContainerConf
         allow_privilege_escalation: security.allow_privilege_escalation.unwrap_or(true),
         tty: spec.tty.unwrap_or(false),
         stdin: spec.stdin.unwrap_or(false),
+        stdin_once: spec.stdin_once.unwrap_or(false),
+        processes: parts.processes,
+        unmasked_proc: security.proc_mount.as_deref() == Some("Unmasked"),
+        merge_image_groups: pod_security.supplemental_groups_policy.as_deref() != Some("Strict"),
+        seccomp,
+        stop_signal: stop_signal.unwrap_or_default(),
         image: parts.image,
         env: parts.environment,
         mounts: parts.mounts,
@@ -289,6 +243,25 @@ mod tests {
         assert_eq!(found.oom_score_adj, Some(1000 - 62));
         assert_eq!(cgroup(&pod), "kubepods/burstable/podu");
         assert_eq!(pod_resources(&pod).cpu_quota, Some(50_000));
+    }
+
+    #[test]
+    fn who_may_not_be_root_is_not() {
+        let pod = |security: serde_json::Value| -> Pod {
+            let spec = json!({"containers": [{"name": "a", "securityContext": security}]});
+            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).unwrap()
+        };
+        let refusal = |security, user: &str| {
+            let pod = pod(security);
+            root_refusal(&pod, &model::containers(&pod)[0], user)
+        };
+        let must_not = json!({"runAsNonRoot": true});
+        assert_eq!(refusal(json!({}), ""), None);
+        assert_eq!(refusal(must_not.clone(), "1000:0"), None);
+        let wanted = "container has runAsNonRoot and image will run as root (pod: \"p_n(u)\", container: a)";
+        assert_eq!(refusal(must_not.clone(), "").as_deref(), Some(wanted));
+        assert!(refusal(must_not, "nginx").unwrap().contains("non-numeric user (nginx), cannot verify"));
+        assert!(refusal(json!({"runAsNonRoot": true, "runAsUser": 0}), "5").unwrap().starts_with("container's runAsUser breaks"));
     }
 
     #[test]

@@ -175,7 +175,8 @@ fn from_source(pod: &Pod, spec: &ContainerSpec, source: &EnvVarSource, sources: 
         };
     }
     if let Some(resource) = &source.resource_field_ref {
-        let container = resource.container_name.as_deref().and_then(|name| model::container(pod, name)).unwrap_or(spec);
+        let other = resource.container_name.as_deref().and_then(|name| model::container(pod, name));
+        let container = other.as_deref().unwrap_or(spec);
         let divisor = resource.divisor.as_ref().map(|divisor| divisor.0.as_str());
         return resource_value(container, &resource.resource, divisor, sources.capacity).map(Some);
     }

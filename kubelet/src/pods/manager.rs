@@ -14,9 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     environment::Service,
     model,
-    worker::{Desired, Worker},
+    worker::{Desired, Shared, Worker},
 };
-use crate::{Options, runtime::Runtime, volumes::Tokens};
+use crate::{
+    Options,
+    runtime::Runtime,
+    volumes::{Tokens, objects::Objects},
+};
 
 /// The pods that are bound to this node.
 pub type Pods = Reflector<Pod>;
@@ -32,6 +36,7 @@ pub struct Manager {
     changed: Arc<Notify>,
     recorder: Recorder,
     tokens: Arc<Tokens>,
+    objects: Arc<Objects>,
 }
 
 struct Running {
@@ -50,7 +55,8 @@ impl Manager {
         let all = ReflectorOptions::default();
         let services = Reflector::start(options.client.clone(), SERVICES, all, |_| {}, cancel.clone());
         let recorder = Recorder::start(options.client.clone(), "kubelet", &options.node_name, cancel);
-        Self { options, pods, services, changed, recorder, tokens: Arc::default() }
+        let objects = Arc::new(Objects::new(options.client.clone()));
+        Self { options, pods, services, changed, recorder, tokens: Arc::default(), objects }
     }
 
     /// The node's pods.
@@ -111,13 +117,14 @@ impl Manager {
     fn start_worker(&self, pod: Arc<Pod>, cancel: &CancellationToken) -> Running {
         let (desired, receiver) = watch::channel(Desired { pod, removed: false });
         let wake = Arc::new(Notify::new());
-        let worker = Worker::new(
-            self.options.clone(),
-            self.services.clone(),
-            Arc::clone(&self.tokens),
-            self.recorder.clone(),
-            Arc::clone(&wake),
-        );
+        let shared = Shared {
+            options: self.options.clone(),
+            services: self.services.clone(),
+            tokens: Arc::clone(&self.tokens),
+            pods: self.pods.clone(),
+            objects: Arc::clone(&self.objects),
+        };
+        let worker = Worker::new(shared, self.recorder.clone(), Arc::clone(&wake));
         let task = tokio::spawn(Arc::new(worker).run(receiver, cancel.clone()));
         Running { desired, wake, task }
     }

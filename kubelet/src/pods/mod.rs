@@ -5,15 +5,19 @@
 //! Invariant: a pod is deleted from the API only after all its containers are gone.
 
 mod act;
+mod admission;
 pub mod back_off;
 pub mod config;
 pub mod environment;
 mod hooks;
 mod manager;
 pub mod model;
+mod mounts;
+mod names;
 pub mod plan;
 mod pull;
 mod reporter;
+mod resize;
 pub mod status;
 mod worker;
 

@@ -1,10 +1,11 @@
 //! What a worker knows of its pod beside the API's object, and small questions about that object.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
+use k8s_openapi::api::core::v1::{Container as ContainerSpec, EphemeralContainer, Pod, ResourceRequirements};
 
+use super::resize::Allocation;
 use crate::{
     probes::Verdicts,
     runtime::{Container, ContainerState, Sandbox},
@@ -94,6 +95,10 @@ pub struct Memory {
     pub messages: BTreeMap<String, String>,
     /// When the pod was first seen here.
     pub start_time: Option<Timestamp>,
+    /// What the pod was given.
+    pub allocation: Allocation,
+    /// What each running container's group has, by container identifier.
+    pub actuated: BTreeMap<String, ResourceRequirements>,
 }
 
 /// `name_namespace(uid)`, as events and messages name a pod.
@@ -131,9 +136,33 @@ pub fn is_sidecar(container: &ContainerSpec) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
+/// Containers that were added to look into the pod.
+pub fn ephemeral_containers(pod: &Pod) -> &[EphemeralContainer] {
+    pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.as_deref()).unwrap_or_default()
+}
+
+/// One of them as a container like any other: it has the same fields but for the target.
+pub fn as_container(ephemeral: &EphemeralContainer) -> ContainerSpec {
+    let fields = serde_json::to_value(ephemeral).unwrap_or_default();
+    serde_json::from_value(fields).unwrap_or_default()
+}
+
 /// Any container by name.
-pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerSpec> {
-    containers(pod).iter().chain(init_containers(pod)).find(|container| container.name == name)
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, ContainerSpec>> {
+    let lasting = containers(pod).iter().chain(init_containers(pod)).find(|container| container.name == name);
+    let ephemeral = || ephemeral_containers(pod).iter().find(|container| container.name == name);
+    lasting.map(Cow::Borrowed).or_else(|| ephemeral().map(|container| Cow::Owned(as_container(container))))
+}
+
+/// The list of the specification that a container is in.
+pub fn list_of(pod: &Pod, name: &str) -> &'static str {
+    if init_containers(pod).iter().any(|container| container.name == name) {
+        "initContainers"
+    } else if ephemeral_containers(pod).iter().any(|container| container.name == name) {
+        "ephemeralContainers"
+    } else {
+        "containers"
+    }
 }
 
 /// `Always`, `OnFailure` or `Never`.

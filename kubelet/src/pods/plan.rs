@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
 use super::{
     back_off,
     model::{self, Memory, Observed, is_sidecar},
+    resize,
 };
 use crate::runtime::{Container, ContainerState, Sandbox, SandboxState};
 
@@ -56,6 +57,11 @@ pub enum Action {
         /// Container.
         id: String,
     },
+    /// Give the pod's group and those of running containers the limits that they were promised.
+    Resize {
+        /// Containers: identifier and name.
+        containers: Vec<(String, String)>,
+    },
 }
 
 /// What to do, and when to look again at the latest.
@@ -69,6 +75,8 @@ pub struct Plan {
     pub waiting: BTreeMap<String, (String, String)>,
     /// Nothing of the pod is left on the node.
     pub gone: bool,
+    /// Containers whose groups want other limits.
+    resized: Vec<(String, String)>,
 }
 
 impl Plan {
@@ -97,12 +105,12 @@ pub fn is_over(pod: &Pod, observed: &Observed) -> bool {
     }
     let done = |container: &ContainerSpec| {
         let newest = observed.newest(&container.name);
-        newest.is_some_and(|newest| has_ended(newest) && !restarts(pod, newest))
+        newest.is_some_and(|newest| has_ended(newest) && !restarts(pod, container, newest))
     };
     let init_failed = model::init_containers(pod).iter().any(|container| {
         let newest = observed.newest(&container.name);
-        !is_sidecar(container)
-            && newest.is_some_and(|newest| has_ended(newest) && newest.exit_code != 0 && model::restart_policy(pod) == "Never")
+        let failed = |newest: &Container| has_ended(newest) && newest.exit_code != 0 && !restarts(pod, container, newest);
+        !is_sidecar(container) && newest.is_some_and(failed)
     });
     init_failed || model::containers(pod).iter().all(done)
 }
@@ -111,9 +119,18 @@ fn has_ended(container: &Container) -> bool {
     matches!(container.state, ContainerState::Exited | ContainerState::Unknown)
 }
 
-/// Whether the restart policy starts a container again that ended so.
-fn restarts(pod: &Pod, container: &Container) -> bool {
-    match model::restart_policy(pod) {
+/// Whether a container that ended so is started again: by its own rules, its own policy, the pod's policy.
+/// <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#container-restart-rules>
+fn restarts(pod: &Pod, spec: &ContainerSpec, container: &Container) -> bool {
+    let rules = spec.restart_policy_rules.as_deref().unwrap_or_default();
+    let matches = rules.iter().filter_map(|rule| rule.exit_codes.as_ref()).any(|codes| {
+        let listed = codes.values.as_deref().unwrap_or_default().contains(&container.exit_code);
+        if codes.operator == "NotIn" { !listed } else { listed }
+    });
+    if matches && container.state == ContainerState::Exited {
+        return true;
+    }
+    match spec.restart_policy.as_deref().unwrap_or_else(|| model::restart_policy(pod)) {
         "Always" => true,
         "OnFailure" => container.exit_code != 0 || container.state == ContainerState::Unknown,
         _ => false,
@@ -179,10 +196,20 @@ fn run(pod: &Pod, observed: &Observed, memory: &Memory, now: Timestamp, plan: &m
     if let Some(at) = deadline(pod, memory) {
         plan.wake_at(at);
     }
+    for ephemeral in model::ephemeral_containers(pod) {
+        // Started once, whatever becomes of it.
+        if observed.newest(&ephemeral.name).is_none_or(|newest| newest.state == ContainerState::Created) {
+            begin(pod, &model::as_container(ephemeral), sandbox, observed, memory, now, plan);
+        }
+    }
     if start_init(pod, sandbox, observed, memory, now, plan) {
         for container in model::containers(pod) {
             keep(pod, container, sandbox, observed, memory, now, plan);
         }
+    }
+    let containers = std::mem::take(&mut plan.resized);
+    if !containers.is_empty() {
+        plan.actions.push(Action::Resize { containers });
     }
 }
 
@@ -280,10 +307,24 @@ fn keep(
                 let own = probe.as_ref().and_then(|probe| probe.termination_grace_period_seconds);
                 let seconds = own.unwrap_or_else(|| model::grace_seconds(pod));
                 plan.actions.push(stop(newest, Duration::from_secs(u64::try_from(seconds).unwrap_or(0)), message));
+            } else {
+                fit(pod, spec, newest, memory, plan);
             }
         }
-        Some(newest) if has_ended(newest) && !is_sidecar(spec) && !restarts(pod, newest) => {}
+        Some(newest) if has_ended(newest) && !is_sidecar(spec) && !restarts(pod, spec, newest) => {}
         _ => begin(pod, spec, sandbox, observed, memory, now, plan),
+    }
+}
+
+/// Makes a running container's limits those that it was given.
+fn fit(pod: &Pod, spec: &ContainerSpec, newest: &Container, memory: &Memory, plan: &mut Plan) {
+    let wanted = spec.resources.clone().unwrap_or_default();
+    let Some(has) = memory.actuated.get(&newest.id).filter(|has| !resize::alike(has, &wanted)) else { return };
+    if resize::needs_restart(spec, has, &wanted) {
+        let message = format!("Container {} resize requires restart", spec.name);
+        plan.actions.push(stop(newest, grace(pod), message));
+    } else {
+        plan.resized.push((newest.id.clone(), spec.name.clone()));
     }
 }
 

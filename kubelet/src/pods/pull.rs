@@ -30,36 +30,48 @@ pub fn in_words(duration: Duration) -> String {
     format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-fn policy(spec: &ContainerSpec) -> &str {
-    let latest = spec
-        .image
-        .as_deref()
-        .is_some_and(|image| image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains([':', '@']));
-    spec.image_pull_policy.as_deref().unwrap_or(if latest { "Always" } else { "IfNotPresent" })
+fn policy<'a>(image: &str, own: Option<&'a str>) -> &'a str {
+    let latest = image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains([':', '@']);
+    own.unwrap_or(if latest { "Always" } else { "IfNotPresent" })
 }
 
 impl Worker {
-    /// The image's identifier, pulled if need be.
+    /// The identifier of a container's image, pulled if need be.
     pub(super) async fn image(&self, pod: &Pod, spec: &ContainerSpec) -> Result<String, NoImage> {
         let image = spec.image.as_deref().unwrap_or_default();
+        self.image_named(pod, Some(spec), image, spec.image_pull_policy.as_deref()).await
+    }
+
+    /// The identifier of an image, pulled if need be; events are the container's, or the pod's where there is none.
+    pub(super) async fn image_named(
+        &self,
+        pod: &Pod,
+        spec: Option<&ContainerSpec>,
+        image: &str,
+        pull_policy: Option<&str>,
+    ) -> Result<String, NoImage> {
+        let tell = |kind, reason: &str, message: &str| match spec {
+            Some(spec) => self.container_event(pod, spec, kind, reason, message),
+            None => self.event(pod, kind, reason, message),
+        };
         if let Err(error) = crate::images::name::parse(image) {
             let message = error.to_string();
-            self.container_event(pod, spec, EventType::Warning, "InspectFailed", &message);
+            tell(EventType::Warning, "InspectFailed", &message);
             return Err(NoImage { reason: "InvalidImageName", waiting: ("InvalidImageName".into(), message.clone()), message });
         }
         let here = self.options.runtime.image_status(image).await.ok().flatten();
-        let policy = policy(spec);
+        let policy = policy(image, pull_policy);
         if let Some(here) = here.filter(|_| policy != "Always") {
             let message = format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
-            self.container_event(pod, spec, EventType::Normal, "Pulled", &message);
+            tell(EventType::Normal, "Pulled", &message);
             return Ok(here.id);
         }
         if policy == "Never" {
             let message = format!("Container image \"{image}\" is not present with pull policy of Never");
-            self.container_event(pod, spec, EventType::Warning, "ErrImageNeverPull", &message);
+            tell(EventType::Warning, "ErrImageNeverPull", &message);
             return Err(NoImage { reason: "ErrImageNeverPull", waiting: ("ErrImageNeverPull".into(), message.clone()), message });
         }
-        self.container_event(pod, spec, EventType::Normal, "Pulling", &format!("Pulling image \"{image}\""));
+        tell(EventType::Normal, "Pulling", &format!("Pulling image \"{image}\""));
         let began = Instant::now();
         let credentials = self.credentials(pod, image).await;
         match self.options.runtime.pull_image(image, &credentials).await {
@@ -69,19 +81,13 @@ impl Worker {
                 let message = format!(
                     "Successfully pulled image \"{image}\" in {took} ({took} including waiting). Image size: {size} bytes."
                 );
-                self.container_event(pod, spec, EventType::Normal, "Pulled", &message);
+                tell(EventType::Normal, "Pulled", &message);
                 Ok(id)
             }
             Err(error) => {
                 let message = error.to_string();
-                self.container_event(
-                    pod,
-                    spec,
-                    EventType::Warning,
-                    "Failed",
-                    &format!("Failed to pull image \"{image}\": {message}"),
-                );
-                self.container_event(pod, spec, EventType::Warning, "Failed", "Error: ErrImagePull");
+                tell(EventType::Warning, "Failed", &format!("Failed to pull image \"{image}\": {message}"));
+                tell(EventType::Warning, "Failed", "Error: ErrImagePull");
                 let waiting = format!("Back-off pulling image \"{image}\": ErrImagePull: {message}");
                 let reason = if matches!(error, RuntimeError::InvalidImageName(_)) { "InvalidImageName" } else { "ErrImagePull" };
                 Err(NoImage { reason, message, waiting: ("ImagePullBackOff".to_owned(), waiting) })
@@ -133,11 +139,10 @@ mod tests {
 
     #[test]
     fn the_default_policy_goes_by_the_tag() {
-        let spec = |image: &str| ContainerSpec { image: Some(image.to_owned()), ..ContainerSpec::default() };
         for (image, wanted) in
             [("nginx", "Always"), ("nginx:latest", "Always"), ("nginx:1.21", "IfNotPresent"), ("r:5000/nginx", "Always")]
         {
-            assert_eq!(policy(&spec(image)), wanted, "{image}");
+            assert_eq!(policy(image, None), wanted, "{image}");
         }
     }
 

@@ -5,18 +5,26 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
+use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod, VolumeMount};
 use serde_json::{Value, json};
 
 use super::{
     config,
     model::{self, Memory, Observed, is_sidecar},
-    plan,
+    plan, resize,
 };
 use crate::runtime::{Container, ContainerState, SandboxState};
 
 /// Conditions that the kubelet owns; others are somebody else's and stay.
-const CONDITIONS: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const CONDITIONS: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 /// What a status is made from.
 pub struct Input<'a> {
@@ -108,12 +116,13 @@ impl Input<'_> {
         }
         let known = self.memory.next_attempts.get(&spec.name).map_or(0, |next| next.saturating_sub(1));
         let started = self.is_started(spec);
+        let ephemeral = model::list_of(self.pod, &spec.name) == "ephemeralContainers";
         let finished_init = !is_sidecar(spec) && model::init_containers(self.pod).iter().any(|init| init.name == spec.name);
         let mut status = json!({
             "name": spec.name,
             "image": newest.map_or_else(|| spec.image.clone().unwrap_or_default(), |newest| image_name(spec, newest)),
             "imageID": newest.map_or("", |newest| newest.image_ref.as_str()),
-            "ready": if finished_init { self.has_succeeded(spec) } else { self.is_ready(spec) },
+            "ready": if finished_init { self.has_succeeded(spec) } else { !ephemeral && self.is_ready(spec) },
             "restartCount": newest.map_or(known, |newest| newest.attempt),
             "started": started,
             "state": state,
@@ -122,7 +131,46 @@ impl Input<'_> {
         if let Some(newest) = newest {
             status["containerID"] = json!(format!("kontiki://{}", newest.id));
         }
+        if !ephemeral {
+            self.resources(spec, newest, &mut status);
+        }
+        let mounts: Vec<_> = spec.volume_mounts.iter().flatten().map(volume_mount).collect();
+        if !mounts.is_empty() {
+            status["volumeMounts"] = json!(mounts);
+        }
         status
+    }
+
+    /// What a container was given, and what its group has.
+    fn resources(&self, spec: &ContainerSpec, newest: Option<&Container>, status: &mut Value) {
+        let given = self.memory.allocation.containers.get(&spec.name).or(spec.resources.as_ref());
+        let running = newest.filter(|newest| newest.state == ContainerState::Running);
+        let has = running.and_then(|newest| self.memory.actuated.get(&newest.id)).or(given);
+        if let Some(requests) = given.and_then(|given| given.requests.as_ref()).filter(|requests| !requests.is_empty()) {
+            status["allocatedResources"] = json!(requests);
+        }
+        status["resources"] = has.map_or_else(|| json!({}), |has| json!(has));
+    }
+
+    /// What came of a wish for other resources.
+    fn resize_conditions(&self) -> Vec<Value> {
+        let mut conditions = Vec::new();
+        if let Some(pending) = &self.memory.allocation.pending {
+            let mut condition = self.condition("PodResizePending", Ok(()));
+            condition["reason"] = json!(pending.reason);
+            condition["message"] = json!(pending.message);
+            conditions.push(condition);
+        }
+        let unfit = |container: &&Container| {
+            let given = self.memory.allocation.containers.get(&container.name);
+            let has = self.memory.actuated.get(&container.id);
+            given.zip(has).is_some_and(|(given, has)| !resize::alike(given, has))
+        };
+        let running = self.observed.containers.iter().filter(|container| container.state == ContainerState::Running);
+        if running.into_iter().any(|container| unfit(&container)) {
+            conditions.push(self.condition("PodResizeInProgress", Ok(())));
+        }
+        conditions
     }
 
     fn terminated(&self, container: &Container) -> Value {
@@ -206,6 +254,7 @@ impl Input<'_> {
                 fields.remove("reason");
             }
         }
+        conditions.extend(self.resize_conditions());
         let others = self.pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let others = others.iter().filter(|condition| !CONDITIONS.contains(&condition.type_.as_str()));
         conditions.extend(others.filter_map(|condition| serde_json::to_value(condition).ok()));
@@ -256,6 +305,11 @@ impl Input<'_> {
             // In their own order: it means something.
             status["initContainerStatuses"] = specs.iter().map(|spec| self.container_status(spec, "PodInitializing")).collect();
         }
+        let ephemeral = model::ephemeral_containers(self.pod);
+        if !ephemeral.is_empty() {
+            let specs: Vec<_> = ephemeral.iter().map(model::as_container).collect();
+            status["ephemeralContainerStatuses"] = statuses(&specs, "ContainerCreating").into();
+        }
         if let Some(start) = self.memory.start_time {
             status["startTime"] = json!(time(start));
         }
@@ -284,6 +338,16 @@ impl Input<'_> {
         let newest = self.observed.sandboxes.iter().max_by_key(|sandbox| sandbox.attempt);
         newest.map(|sandbox| sandbox.ips.clone()).unwrap_or_default()
     }
+}
+
+fn volume_mount(mount: &VolumeMount) -> Value {
+    let mut status = json!({ "name": mount.name, "mountPath": mount.mount_path });
+    if mount.read_only == Some(true) {
+        status["readOnly"] = json!(true);
+        let recursive = matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
+        status["recursiveReadOnly"] = json!(if recursive { "Enabled" } else { "Disabled" });
+    }
+    status
 }
 
 /// The image's name as other runtimes report it: completed, with its tag.

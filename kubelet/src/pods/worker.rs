@@ -1,9 +1,9 @@
 //! The worker of one pod: look, plan, act, report, wait.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -21,17 +21,22 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Pods,
     environment::Service,
     model::{self, Memory, Observed},
     plan::{self, Plan},
     reporter,
+    resize::{self, Allocation, Amount, Room},
     status::Input,
 };
 use crate::{
     Options,
     probes::{self, Asker, Kind, Told, Verdicts},
     runtime::{Container, ContainerState},
-    volumes::Tokens,
+    volumes::{
+        self, Tokens,
+        objects::{Objects, User},
+    },
 };
 
 /// Without news a worker looks again after this time: volumes are refreshed, losses noticed.
@@ -46,11 +51,31 @@ pub struct Desired {
     pub removed: bool,
 }
 
+/// What all workers of a node have in common. Cheap to clone.
+#[derive(Clone)]
+pub struct Shared {
+    /// The kubelet's options.
+    pub options: Options,
+    /// All Services.
+    pub services: Reflector<Service>,
+    /// Tokens that were fetched before.
+    pub tokens: Arc<Tokens>,
+    /// The node's pods.
+    pub pods: Pods,
+    /// ConfigMaps and Secrets that are followed.
+    pub objects: Arc<Objects>,
+}
+
 /// The worker's lasting parts.
 pub struct Worker {
     pub(super) options: Options,
     pub(super) services: Reflector<Service>,
     pub(super) tokens: Arc<Tokens>,
+    /// The node's pods: what the others have is not there for this one.
+    pods: Pods,
+    /// Tells of changes of the objects that the pod refers to.
+    objects: Arc<Objects>,
+    user: User,
     pub(super) memory: Mutex<Memory>,
     recorder: Recorder,
     /// Rung when the runtime or a probe has news.
@@ -75,17 +100,16 @@ impl Drop for Prober {
 }
 
 impl Worker {
-    pub(super) fn new(
-        options: Options,
-        services: Reflector<Service>,
-        tokens: Arc<Tokens>,
-        recorder: Recorder,
-        wake: Arc<Notify>,
-    ) -> Self {
+    pub(super) fn new(shared: Shared, recorder: Recorder, wake: Arc<Notify>) -> Self {
+        let Shared { options, services, tokens, pods, objects } = shared;
+        let user = User { wake: Arc::clone(&wake), ..User::default() };
         Self {
             options,
             services,
             tokens,
+            pods,
+            objects,
+            user,
             memory: Mutex::default(),
             recorder,
             wake,
@@ -102,7 +126,9 @@ impl Worker {
             let mut memory = self.memory.lock();
             memory.start_time = Some(start_time(&first).unwrap_or_else(Timestamp::now));
             memory.count_known(&first);
+            memory.allocation = Allocation::known(&first);
         }
+        self.admit(&first).await;
         let target = reporter::Target {
             client: self.options.client.clone(),
             namespace: model::namespace(&first).to_owned(),
@@ -113,9 +139,20 @@ impl Worker {
         let (sent_sender, mut sent) = watch::channel(Value::Null);
         let reporter = tokio::spawn(reporter::run(target, statuses, sent_sender));
         let mut refreshed = tokio::time::Instant::now();
+        let mut seen = Arc::clone(&first);
+        self.follow(&first);
         let work = async {
             loop {
                 let now = desired.borrow_and_update().clone();
+                let edited = is_edited(&seen, &now.pod);
+                if edited {
+                    self.follow(&now.pod);
+                }
+                let stale = self.user.stale.swap(false, Ordering::AcqRel) || edited;
+                if stale {
+                    self.forgive();
+                }
+                seen = Arc::clone(&now.pod);
                 let plan = {
                     let step = self.step(&now, &status);
                     tokio::pin!(step);
@@ -136,7 +173,8 @@ impl Worker {
                 if !plan.actions.is_empty() {
                     continue;
                 }
-                if refreshed.elapsed() >= RESYNC && !now.removed && crate::volumes::changes(&now.pod) {
+                let due = stale || refreshed.elapsed() >= RESYNC;
+                if due && !now.removed && !model::is_deleted(&now.pod) && crate::volumes::changes(&now.pod) {
                     let observed = self.observe(model::uid(&now.pod)).await;
                     self.refresh_volumes(&now.pod, &observed).await;
                     refreshed = tokio::time::Instant::now();
@@ -153,14 +191,88 @@ impl Worker {
             () = work => {}
             () = cancel.cancelled() => {}
         }
+        self.objects.follow(model::uid(&first), &BTreeSet::new(), &self.user);
         self.probers.lock().clear();
         reporter.abort();
     }
 
+    /// Looks once whether the node takes the pod; one that has run here before is taken.
+    async fn admit(&self, pod: &Pod) {
+        let observed = self.observe(model::uid(pod)).await;
+        let known = start_time(pod).is_some() || !observed.sandboxes.is_empty();
+        if known || model::is_deleted(pod) || model::phase(pod) != "Pending" {
+            return;
+        }
+        let others = self.others(pod);
+        let here = u64::try_from(others.len()).unwrap_or(u64::MAX);
+        if let Some(refused) = super::admission::refuse(pod, &self.room(&others), here, self.options.capacity.pods) {
+            self.event(pod, EventType::Warning, &refused.reason, &refused.message);
+            let message = format!("Pod was rejected: {}", refused.message);
+            self.memory.lock().ended = Some(model::Ended { message, ..refused });
+        }
+    }
+
+    /// Other pods of the node that have not ended.
+    fn others(&self, pod: &Pod) -> Vec<Arc<Pod>> {
+        let active =
+            |other: &Arc<Pod>| model::uid(other) != model::uid(pod) && !matches!(model::phase(other), "Succeeded" | "Failed");
+        self.pods.list().into_iter().filter(active).collect()
+    }
+
+    fn room(&self, others: &[Arc<Pod>]) -> Room {
+        let capacity = &self.options.capacity;
+        let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let add = |sum: Amount, pod: &Arc<Pod>| {
+            let own = resize::requested(pod);
+            Amount { cpu: sum.cpu.saturating_add(own.cpu), memory: sum.memory.saturating_add(own.memory) }
+        };
+        let allocatable = Amount { cpu: whole(capacity.cpu_millis), memory: whole(capacity.memory_bytes) };
+        Room { allocatable, used: others.iter().fold(Amount::default(), add) }
+    }
+
+    /// Follows the objects that the pod refers to.
+    fn follow(&self, pod: &Pod) {
+        self.objects.follow(model::uid(pod), &volumes::objects::references(pod), &self.user);
+    }
+
+    /// What failed for want of something may be tried again at once.
+    fn forgive(&self) {
+        let missing =
+            |failure: &model::Failure| matches!(failure.reason.as_str(), "CreateContainerConfigError" | "ContainerCreating");
+        self.memory.lock().failures.retain(|_, failure| !missing(failure));
+    }
+
+    /// Grants what the pod wishes for, as far as there is room; what it has is what it is run with.
+    fn allocate(&self, pod: &Pod, observed: &Observed) -> Pod {
+        let room = self.room(&self.others(pod));
+        let mut memory = self.memory.lock();
+        let next = memory.allocation.grant(pod, &room);
+        if next.pending != memory.allocation.pending
+            && let Some(pending) = &next.pending
+        {
+            let reason = if pending.reason == "Infeasible" { "ResizeInfeasible" } else { "ResizeDeferred" };
+            self.event(pod, EventType::Warning, reason, &pending.message);
+        }
+        memory.allocation = next;
+        let given = memory.allocation.apply(pod);
+        memory.actuated.retain(|id, _| observed.containers.iter().any(|container| container.id == *id));
+        for container in observed.containers.iter().filter(|container| container.state == ContainerState::Running) {
+            if !memory.actuated.contains_key(&container.id)
+                && let Some(spec) = model::container(&given, &container.name)
+            {
+                // Started by the kubelet before this one, with what the status told.
+                let resources = Allocation::known(pod).containers.remove(&container.name);
+                let own = resources.or_else(|| spec.resources.clone()).unwrap_or_default();
+                memory.actuated.insert(container.id.clone(), own);
+            }
+        }
+        given
+    }
+
     /// One round. The plan is what was carried out.
     async fn step(&self, desired: &Desired, status: &watch::Sender<Value>) -> Plan {
-        let pod = &desired.pod;
-        let observed = self.observe(model::uid(pod)).await;
+        let observed = self.observe(model::uid(&desired.pod)).await;
+        let pod = &self.allocate(&desired.pod, &observed);
         let now = Timestamp::now();
         self.take_news();
         self.keep_probing(pod, &observed);
@@ -190,6 +302,7 @@ impl Worker {
             }
             told.insert(name.clone(), message.clone());
             let Some(spec) = model::container(pod, name) else { continue };
+            let spec = spec.as_ref();
             if reason == "CrashLoopBackOff" {
                 let text = format!("Back-off restarting failed container {name} in pod {}", model::describe(pod));
                 self.container_event(pod, spec, EventType::Warning, "BackOff", &text);
@@ -257,7 +370,7 @@ impl Worker {
                 continue;
             }
             let Some(spec) = model::container(pod, &container.name) else { continue };
-            let message = super::act::termination_message(&self.options, pod, spec, container);
+            let message = super::act::termination_message(&self.options, pod, &spec, container);
             self.memory.lock().messages.insert(container.id.clone(), message);
         }
     }
@@ -305,7 +418,7 @@ impl Worker {
             if !probers.contains_key(&container.id)
                 && let Some(address) = self.address(pod, observed)
             {
-                probers.insert(container.id.clone(), self.start_probes(pod, spec, container, address));
+                probers.insert(container.id.clone(), self.start_probes(pod, &spec, container, address));
             }
         }
     }
@@ -365,11 +478,7 @@ impl Worker {
 
 /// The pod, or one of its containers, as events refer to it.
 fn reference(pod: &Pod, spec: Option<&ContainerSpec>) -> ObjectReference {
-    let part = spec.map(|spec| {
-        let list =
-            if model::init_containers(pod).iter().any(|init| init.name == spec.name) { "initContainers" } else { "containers" };
-        format!("spec.{list}{{{}}}", spec.name)
-    });
+    let part = spec.map(|spec| format!("spec.{}{{{}}}", model::list_of(pod, &spec.name), spec.name));
     ObjectReference {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),
@@ -382,6 +491,12 @@ fn reference(pod: &Pod, spec: Option<&ContainerSpec>) -> ObjectReference {
 
 fn start_time(pod: &Pod) -> Option<Timestamp> {
     pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0)
+}
+
+/// Whether somebody changed the pod, its status apart.
+fn is_edited(before: &Pod, after: &Pod) -> bool {
+    let parts = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone(), pod.metadata.generation);
+    parts(before) != parts(after)
 }
 
 fn is_urgent(before: &Desired, after: &Desired) -> bool {

@@ -57,7 +57,7 @@ impl Asker {
             } else if let Some(action) = &probe.tcp_socket {
                 self.connect(action).await
             } else if let Some(action) = &probe.grpc {
-                self.grpc(action).await
+                self.grpc(action, timeout).await
             } else {
                 Ok(())
             }
@@ -161,13 +161,10 @@ impl Asker {
         })
     }
 
-    /// Only that something listens: the health service itself is not asked yet.
-    async fn grpc(&self, action: &GRPCAction) -> Result<(), String> {
+    /// Asks the health service.
+    async fn grpc(&self, action: &GRPCAction, timeout: Duration) -> Result<(), String> {
         let address = (self.address, u16::try_from(action.port).map_err(|error| error.to_string())?);
-        let connected = TcpStream::connect(address).await;
-        connected
-            .map(drop)
-            .map_err(|error| format!("timeout: failed to connect service {:?} within 1s: {error}", self.address.to_string()))
+        super::grpc::ask(address.into(), action.service.as_deref().unwrap_or_default(), timeout).await
     }
 }
 

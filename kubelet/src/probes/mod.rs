@@ -4,6 +4,7 @@
 //! <https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/>
 
 mod ask;
+mod grpc;
 
 use std::{sync::Arc, time::Duration};
 

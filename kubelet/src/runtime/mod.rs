@@ -61,6 +61,10 @@ pub struct SandboxConfig {
     pub cgroup_parent: String,
     /// Kernel parameters inside the pod.
     pub sysctls: BTreeMap<String, String>,
+    /// Whether the pod shares the node's queues, semaphores and shared memory.
+    pub host_ipc: bool,
+    /// Whether the pod's containers see each other's processes.
+    pub share_processes: bool,
     /// Limits of the pod's cgroup, the sum of its containers' where each has one.
     pub resources: Resources,
 }
@@ -82,8 +86,34 @@ pub struct Resources {
     pub pids_limit: Option<i64>,
 }
 
+/// Which mounts made on one side later are seen on the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// None.
+    #[default]
+    Private,
+    /// The node's in the container.
+    HostToContainer,
+    /// Both ways.
+    Bidirectional,
+}
+
+/// Whose processes a container sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Processes {
+    /// Its own.
+    #[default]
+    Own,
+    /// All of the pod.
+    Pod,
+    /// All of the node.
+    Node,
+    /// Those of another container, named by its identifier.
+    Of(String),
+}
+
 /// A file or folder of the node that a container sees.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mount {
     /// Path on the node.
     pub host_path: PathBuf,
@@ -91,6 +121,10 @@ pub struct Mount {
     pub container_path: PathBuf,
     /// Whether the container may only read.
     pub read_only: bool,
+    /// Whether mounts within may only be read as well.
+    pub recursive_read_only: bool,
+    /// What becomes of later mounts.
+    pub propagation: Propagation,
 }
 
 /// A container to make within a sandbox.
@@ -138,6 +172,28 @@ pub struct ContainerConfig {
     pub tty: bool,
     /// Whether standard input stays open.
     pub stdin: bool,
+    /// Whether it is closed after the first client that was attached to it.
+    pub stdin_once: bool,
+    /// Whose processes it sees.
+    pub processes: Processes,
+    /// Whether nothing of /proc is hidden or protected.
+    pub unmasked_proc: bool,
+    /// Whether groups of the image's files count; otherwise only those that are named here.
+    pub merge_image_groups: bool,
+    /// Which system calls are refused.
+    pub seccomp: Seccomp,
+    /// Signal that asks it to end; the image's where empty.
+    pub stop_signal: String,
+}
+
+/// Which system calls a container is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// None.
+    #[default]
+    Unconfined,
+    /// Those that the runtime holds to be dangerous.
+    RuntimeDefault,
 }
 
 /// Whether a sandbox can hold containers.
@@ -280,13 +336,76 @@ pub struct ExecResult {
     pub exit_code: i32,
 }
 
-/// Figures of one container.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ContainerStats {
+/// What a group of processes uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
     /// Nanoseconds of CPU time used since the start.
-    pub cpu_usage_nanoseconds: u64,
-    /// Bytes of memory in the working set.
-    pub memory_working_set_bytes: u64,
+    pub cpu_nanoseconds: u64,
+    /// Bytes of memory that cannot simply be dropped.
+    pub memory_working_set: u64,
+    /// Bytes of memory, caches included.
+    pub memory_usage: u64,
+    /// Bytes of memory that no file stands for.
+    pub memory_rss: u64,
+    /// Page faults, all of them and those that waited for a disk.
+    pub page_faults: (u64, u64),
+    /// Processes and threads.
+    pub processes: u64,
+}
+
+/// Figures of one container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContainerStats {
+    /// CPU time and memory.
+    pub usage: Usage,
+    /// Bytes that it has written over its image.
+    pub written_bytes: u64,
+    /// Files and folders that it has written.
+    pub written_inodes: u64,
+}
+
+/// Figures of one pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SandboxStats {
+    /// CPU time and memory of all its containers.
+    pub usage: Usage,
+    /// Bytes that the pod has received and sent.
+    pub network: Option<Network>,
+}
+
+/// What went through an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Bytes and errors received.
+    pub received: (u64, u64),
+    /// Bytes and errors sent.
+    pub sent: (u64, u64),
+}
+
+/// A file system's room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Bytes that it holds and bytes that are free to use.
+    pub capacity_bytes: u64,
+    /// Bytes that are free to use.
+    pub available_bytes: u64,
+    /// Inodes that it has.
+    pub inodes: u64,
+    /// Inodes that are free.
+    pub inodes_free: u64,
+}
+
+/// Figures of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeStats {
+    /// CPU time and memory of all pods.
+    pub pods: Usage,
+    /// CPU time and memory of everything on the node.
+    pub node: Usage,
+    /// File system of containers and volumes.
+    pub file_system: FileSystem,
+    /// Bytes of all images.
+    pub image_bytes: u64,
 }
 
 /// What runs containers.
@@ -317,6 +436,20 @@ pub trait Runtime: Send + Sync + 'static {
     async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecResult, RuntimeError>;
     /// Runs a command in a container with its streams attached.
     async fn exec(&self, id: &str, request: ExecRequest) -> Result<ExecSession, RuntimeError>;
+    /// Attaches to a running container: its input from now on, a copy of its output.
+    async fn attach(&self, id: &str, stdin: bool) -> Result<ExecSession, RuntimeError>;
+    /// Connects to a port on the pod's own loopback address.
+    async fn connect(&self, sandbox_id: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError>;
+    /// Gives a running container other limits.
+    async fn update_container(&self, id: &str, resources: Resources) -> Result<(), RuntimeError>;
+    /// Gives a pod's group other limits.
+    async fn update_sandbox(&self, id: &str, resources: Resources) -> Result<(), RuntimeError>;
+    /// Shows an image's files at a folder of the node, read-only. May be repeated.
+    async fn mount_image(&self, image: &str, at: &std::path::Path) -> Result<(), RuntimeError>;
+    /// Figures of a pod.
+    async fn sandbox_stats(&self, id: &str) -> Result<SandboxStats, RuntimeError>;
+    /// Figures of the node's containers together, and of the node's images.
+    async fn node_stats(&self) -> Result<NodeStats, RuntimeError>;
     /// Figures of a running container.
     async fn container_stats(&self, id: &str) -> Result<ContainerStats, RuntimeError>;
     /// Identifiers of pods (their UIDs) in which something changed; a receiver that lags looks at all.

@@ -1,11 +1,13 @@
-//! The kubelet's API on :10250: logs, commands, health.
+//! The kubelet's API on :10250: logs, commands, forwarded ports, figures, health.
 //!
-//! In: requests of API servers, with a client certificate of the cluster. Out: logs as they are written, the
-//! streams of commands over WebSocket. Who has no certificate of an API server or administrator is refused
-//! before anything is looked at.
+//! In: requests of API servers, with a client certificate of the cluster, and of others with a token whom the API
+//! server lets ([`auth`]). Out: logs as they are written, the streams of sessions ([`streams`]), figures of pods and
+//! node ([`figures`]). Who is not known or may not is refused before anything is looked at.
 
-mod exec;
+mod auth;
+mod figures;
 mod logs;
+mod streams;
 mod tls;
 
 use std::{sync::Arc, time::Duration};
@@ -24,13 +26,15 @@ pub use self::logs::last_lines;
 use crate::{
     Error, Options,
     pods::{Pods, model},
-    runtime::{Container, ContainerState, Runtime},
+    runtime::{Container, ContainerState, ExecRequest, Runtime, SandboxState},
 };
 
 /// Connections at the same time.
 const CONNECTIONS_MAX: usize = 512;
 /// A handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A command without a session that takes longer is given up.
+const RUN_TIMEOUT: Duration = Duration::from_secs(120);
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -44,6 +48,8 @@ pub struct Server {
 struct Shared {
     runtime: Arc<dyn Runtime>,
     pods: Pods,
+    options: Options,
+    auth: auth::Authorizer,
 }
 
 /// Plain text with a status.
@@ -55,6 +61,12 @@ fn text(status: StatusCode, message: impl Into<String>) -> Response<Body> {
     response
 }
 
+fn json(value: &serde_json::Value) -> Response<Body> {
+    let mut response = text(StatusCode::OK, value.to_string());
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    response
+}
+
 impl Server {
     /// Takes the port.
     pub fn bind(options: &Options, pods: Pods) -> Result<Self, Error> {
@@ -62,7 +74,8 @@ impl Server {
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = std::net::TcpListener::bind(options.listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
-        let shared = Arc::new(Shared { runtime: Arc::clone(&options.runtime), pods });
+        let auth = auth::Authorizer::new(options.client.clone(), &options.node_name);
+        let shared = Arc::new(Shared { runtime: Arc::clone(&options.runtime), pods, options: options.clone(), auth });
         Ok(Self { listener, acceptor, shared })
     }
 
@@ -137,8 +150,8 @@ impl Shared {
         if parts == ["healthz"] {
             return text(StatusCode::OK, "ok");
         }
-        if !trusted {
-            return text(StatusCode::UNAUTHORIZED, "Unauthorized");
+        if !trusted && let Err(refusal) = self.auth.admit(request.method(), &path, request.headers()).await {
+            return text(refusal.0, refusal.1);
         }
         let query = Query::of(&request);
         match (request.method(), parts.as_slice()) {
@@ -151,20 +164,86 @@ impl Shared {
             }
             (&Method::GET | &Method::POST, ["exec", namespace, pod, container]) => {
                 match self.container(namespace, pod, container, false).await {
-                    Ok(found) => exec::answer(&self.runtime, &found, &query, request).await,
+                    Ok(found) => self.exec(found, &query, request),
                     Err(refusal) => refusal,
                 }
             }
+            (&Method::GET | &Method::POST, ["attach", namespace, pod, container]) => {
+                match self.container(namespace, pod, container, false).await {
+                    Ok(found) => self.attach(found, &query, request),
+                    Err(refusal) => refusal,
+                }
+            }
+            (&Method::POST, ["run", namespace, pod, container]) => match self.container(namespace, pod, container, false).await {
+                Ok(found) => self.run(&found, &query).await,
+                Err(refusal) => refusal,
+            },
+            (&Method::GET | &Method::POST, ["portForward", namespace, pod]) => match self.sandbox(namespace, pod).await {
+                Ok(target) => streams::port_forward::answer(target, request),
+                Err(refusal) => refusal,
+            },
+            (&Method::GET, ["runningpods"]) => self.list(),
+            (&Method::GET, ["configz"]) => json(&figures::configuration(&self.options)),
+            (&Method::GET, ["stats", "summary"]) => json(&figures::summary(&self.options, &self.pods.list()).await),
+            (&Method::GET, ["metrics", "resource"]) => figures::text(&figures::resource(&self.options, &self.pods.list()).await),
+            (&Method::GET, ["metrics", "cadvisor"]) => figures::text(&figures::cadvisor(&self.options, &self.pods.list()).await),
+            (&Method::GET, ["metrics"]) => figures::text(&figures::kubelet(&self.options, &self.pods.list()).await),
             _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
         }
     }
 
     fn list(&self) -> Response<Body> {
         let items: Vec<_> = self.pods.list().iter().filter_map(|pod| serde_json::to_value(pod.as_ref()).ok()).collect();
-        let list = serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items });
-        let mut response = text(StatusCode::OK, list.to_string());
-        response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
-        response
+        json(&serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items }))
+    }
+
+    fn exec(&self, container: Container, query: &Query, request: Request<Incoming>) -> Response<Body> {
+        let command = query.all("command");
+        if command.is_empty() {
+            return text(StatusCode::BAD_REQUEST, "you must specify at least 1 of command");
+        }
+        let wanted = streams::Wanted::of(query);
+        let (runtime, asked) = (Arc::clone(&self.runtime), ExecRequest { command, stdin: wanted.stdin, tty: wanted.tty });
+        let begin = async move { runtime.exec(&container.id, asked).await };
+        streams::answer(wanted, request, Box::new(|| Box::pin(begin)))
+    }
+
+    fn attach(&self, container: Container, query: &Query, request: Request<Incoming>) -> Response<Body> {
+        if container.state != ContainerState::Running {
+            let message = format!("container {} not found in pod: it is not running", container.name);
+            return text(StatusCode::BAD_REQUEST, message);
+        }
+        let wanted = streams::Wanted::of(query);
+        let runtime = Arc::clone(&self.runtime);
+        let begin = async move { runtime.attach(&container.id, wanted.stdin).await };
+        streams::answer(wanted, request, Box::new(|| Box::pin(begin)))
+    }
+
+    /// A command that is waited for; its output alone.
+    async fn run(&self, container: &Container, query: &Query) -> Response<Body> {
+        let command = query.all("cmd").iter().flat_map(|cmd| cmd.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect();
+        match self.runtime.exec_sync(&container.id, command, RUN_TIMEOUT).await {
+            Ok(result) => {
+                let output = [result.stdout, result.stderr].concat();
+                text(StatusCode::OK, String::from_utf8_lossy(&output).into_owned())
+            }
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        }
+    }
+
+    /// The pod's sandbox, for connections into it.
+    async fn sandbox(&self, namespace: &str, pod: &str) -> Result<streams::port_forward::Target, Response<Body>> {
+        let Some(found) = self.pods.get(namespace, pod) else {
+            return Err(text(StatusCode::NOT_FOUND, format!("pods \"{pod}\" not found")));
+        };
+        let uid = model::uid(&found).to_owned();
+        let sandboxes = self.runtime.list_sandboxes().await.unwrap_or_default();
+        let ready = sandboxes.into_iter().find(|sandbox| sandbox.pod_uid == uid && sandbox.state == SandboxState::Ready);
+        let Some(sandbox) = ready else {
+            return Err(text(StatusCode::BAD_REQUEST, format!("unable to forward port because pod {pod} is not running")));
+        };
+        let runtime = Arc::clone(&self.runtime);
+        Ok(streams::port_forward::Target { runtime, sandbox: sandbox.id, pod: pod.to_owned(), uid })
     }
 
     /// The newest container of that name, or the one before it; a refusal in Kubernetes' words.

@@ -7,6 +7,8 @@ use std::{
     path::{Component, Path},
 };
 
+use super::ownership;
+
 /// Name of the link that is turned.
 const DATA: &str = "..data";
 
@@ -26,7 +28,7 @@ pub type Entries = BTreeMap<String, Entry>;
 pub fn write(folder: &Path, entries: &Entries, group: Option<u32>) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-    if is_current(folder, entries) {
+    if is_current(folder, entries, group) {
         return Ok(());
     }
     let old = fs::read_link(folder.join(DATA)).ok();
@@ -41,12 +43,10 @@ pub fn write(folder: &Path, entries: &Entries, group: Option<u32>) -> io::Result
             fs::create_dir_all(parent)?;
         }
         fs::write(&file, &entry.contents)?;
-        let mut mode = entry.mode;
         if let Some(group) = group {
             chown(&file, None, Some(group))?;
-            mode |= 0o440;
         }
-        fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(file_mode(entry, group)))?;
     }
     let turned = folder.join("..data_tmp");
     let _ = fs::remove_file(&turned);
@@ -67,11 +67,18 @@ fn check(path: &str) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path:?} must be a relative path without '..'")))
 }
 
-fn is_current(folder: &Path, entries: &Entries) -> bool {
+fn file_mode(entry: &Entry, group: Option<u32>) -> u32 {
+    group.map_or(entry.mode, |_| ownership::mode(entry.mode, false, true))
+}
+
+fn is_current(folder: &Path, entries: &Entries, group: Option<u32>) -> bool {
     let data = folder.join(DATA);
-    data.exists()
-        && count(&data) == entries.len()
-        && entries.iter().all(|(path, entry)| fs::read(data.join(path)).is_ok_and(|contents| contents == entry.contents))
+    let same = |path: &String, entry: &Entry| {
+        let file = data.join(path);
+        let mode = fs::metadata(&file).map(|metadata| metadata.permissions().mode() & 0o7777);
+        mode.is_ok_and(|mode| mode == file_mode(entry, group)) && fs::read(&file).is_ok_and(|read| read == entry.contents)
+    };
+    data.exists() && count(&data) == entries.len() && entries.iter().all(|(path, entry)| same(path, entry))
 }
 
 fn count(folder: &Path) -> usize {

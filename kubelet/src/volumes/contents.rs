@@ -106,7 +106,7 @@ fn downward(pod: &Pod, items: &[DownwardAPIVolumeFile], default: Option<i32>, so
             let name = resource.container_name.as_deref().unwrap_or_default();
             let container = model::container(pod, name).ok_or_else(|| format!("container {name} not found"))?;
             let divisor = resource.divisor.as_ref().map(|divisor| divisor.0.as_str());
-            resource_value(container, &resource.resource, divisor, sources.capacity)?
+            resource_value(&container, &resource.resource, divisor, sources.capacity)?
         } else {
             String::new()
         };
@@ -136,6 +136,13 @@ async fn projection(
     if let Some(source) = &part.service_account_token {
         let contents = token(access, pod, source).await?.into_bytes();
         return Ok(Entries::from([(source.path.clone(), Entry { contents, mode: mode(None, default) })]));
+    }
+    if let Some(source) = &part.cluster_trust_bundle {
+        return if source.optional == Some(true) {
+            Ok(Entries::from([(source.path.clone(), Entry { contents: Vec::new(), mode: mode(None, default) })]))
+        } else {
+            Err("no ClusterTrustBundle fits the projection".to_owned())
+        };
     }
     Err("this kind of projection is not supported on this node".to_owned())
 }

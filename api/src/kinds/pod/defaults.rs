@@ -29,6 +29,7 @@ pub fn set_template_defaults(holder: &mut Value) {
     for list in ["/spec/initContainers", "/spec/containers"] {
         items_mut(holder, list).for_each(|container| set_container_defaults(container, host_network));
     }
+    items_mut(holder, "/spec/ephemeralContainers").for_each(|container| set_container_defaults(container, false));
     items_mut(holder, "/spec/volumes").for_each(set_volume_defaults);
 }
 

@@ -3,6 +3,7 @@
 mod columns;
 mod defaults;
 pub mod resources;
+mod subresources;
 mod validation;
 
 use jiff::Timestamp;
@@ -40,6 +41,14 @@ impl Strategy for PodStrategy {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         validation::validate_update(new, old)
+    }
+
+    fn prepare_for_part_update(&self, part: &str, new: &mut Value, old: &Value) {
+        subresources::prepare(part, new, old);
+    }
+
+    fn validate_part_update(&self, part: &str, new: &Value, old: &Value) -> Vec<FieldError> {
+        subresources::validate(part, new, old)
     }
 
     fn has_generation(&self) -> bool {

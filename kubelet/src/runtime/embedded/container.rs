@@ -3,19 +3,19 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use kontiki_shim::protocol::{ContainerStatus, Request, StartContainer};
+use kontiki_shim::protocol::{ContainerStatus, PAUSE, Request, StartContainer};
 
 use super::{
     Embedded, blocking, failed, names,
     records::{self, ContainerRecord},
     rootfs,
     sandbox::now,
-    spec,
+    spec::{self, PidNamespace},
 };
 use crate::{
-    cgroups::table,
+    cgroups::table::{self, Version},
     images::ImageRecord,
-    runtime::{ContainerConfig, RuntimeError},
+    runtime::{ContainerConfig, Processes, Resources, RuntimeError},
 };
 
 /// How long a killed container may take to vanish.
@@ -40,9 +40,15 @@ impl Embedded {
             cgroup: format!("{}/{id}", sandbox.cgroup),
             log_path: sandbox.log_directory.join(&config.log_path),
             created_at: now(),
-            stop_signal: names::stop_signal(&image.config.stop_signal),
+            stop_signal: names::stop_signal(if config.stop_signal.is_empty() {
+                &image.config.stop_signal
+            } else {
+                &config.stop_signal
+            }),
             tty: config.tty,
             stdin: config.stdin,
+            stdin_once: config.stdin_once,
+            shares_processes: config.processes != Processes::Own,
         };
         let (runtime, made) = (self.clone(), record.clone());
         let hostname = sandbox.hostname;
@@ -85,18 +91,49 @@ impl Embedded {
         if let Some(gid) = config.run_as_group {
             user.gid = u32::try_from(gid).context("runAsGroup is no group number")?;
         }
-        let spec = spec::spec(
-            &image.config,
-            config,
-            &user,
-            &spec::Place {
-                root: &root,
-                shared_memory: &options.sandbox(&record.sandbox_id).join("shm"),
-                cgroup: &options.hierarchies.absolute(&record.cgroup),
-                hostname,
-            },
-        );
+        let place = spec::Place {
+            root: &root,
+            shared_memory: &options.sandbox(&record.sandbox_id).join("shm"),
+            cgroup: &options.hierarchies.absolute(&record.cgroup),
+            hostname,
+            processes: self.processes(&record.sandbox_id, &config.processes)?,
+            own_cgroups: version == Version::V2 && !config.privileged,
+        };
+        let spec = spec::spec(&image.config, config, &user, &place);
         fs::write(folder.join("config.json"), serde_json::to_vec(&spec)?).context("write the container's configuration")
+    }
+
+    fn processes(&self, sandbox: &str, wanted: &Processes) -> anyhow::Result<PidNamespace> {
+        let of = |pid: &str| PidNamespace::Joined(format!("/proc/{pid}/ns/pid").into());
+        Ok(match wanted {
+            Processes::Own => PidNamespace::New,
+            Processes::Node => PidNamespace::Node,
+            Processes::Pod => {
+                let file = self.shared.options.sandbox(sandbox).join(PAUSE);
+                of(fs::read_to_string(file).context("find the pod's first process")?.trim())
+            }
+            Processes::Of(id) => {
+                let target = self.shared.state.containers().into_iter().find(|container| container.id == *id);
+                let pid = target.map(|target| target.pid).filter(|pid| *pid > 0).context("the target container does not run")?;
+                of(&pid.to_string())
+            }
+        })
+    }
+
+    /// Gives a running container other limits.
+    pub(super) async fn limit_container(&self, id: &str, resources: Resources) -> Result<(), RuntimeError> {
+        let record = self.shared.state.container(id).ok_or_else(|| RuntimeError::NotFound(format!("container {id}")))?;
+        self.limit(record.cgroup, resources).await
+    }
+
+    /// Writes limits to a group. None are said as such: the group may have had some.
+    pub(super) async fn limit(&self, cgroup: String, resources: Resources) -> Result<(), RuntimeError> {
+        let runtime = self.clone();
+        blocking("update resources", move || {
+            let hierarchies = &runtime.shared.options.hierarchies;
+            Ok(hierarchies.apply(&cgroup, &table::update(hierarchies.version(), &resources))?)
+        })
+        .await
     }
 
     /// Starts a container that was made.
@@ -112,6 +149,7 @@ impl Embedded {
             memory_cgroup: options.hierarchies.folder("memory", &record.cgroup),
             tty: record.tty,
             stdin: record.stdin,
+            shares_processes: record.shares_processes,
         };
         match self.shim(&record.sandbox_id).ask(Request::Start(request), Vec::new()).await {
             Ok(_) => {
@@ -165,7 +203,7 @@ impl Embedded {
         }
     }
 
-    async fn wait_for_end(&self, id: &str) {
+    pub(super) async fn wait_for_end(&self, id: &str) {
         let Some(mut status) = self.shared.state.follow(id) else { return };
         while !self.shared.state.is_over(id) {
             if status.changed().await.is_err() {

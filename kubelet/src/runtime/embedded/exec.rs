@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,20 +23,20 @@ use crate::runtime::{ExecRequest, ExecResult, ExecSession, RuntimeError};
 /// Output of a command that is waited for is cut here.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 /// Pieces of a stream that wait for a slow reader.
-const PIECES_MAX: usize = 16;
+pub(super) const PIECES_MAX: usize = 16;
 /// Bytes of one piece.
 const PIECE_BYTES: usize = 32 * 1024;
 
-fn pipe_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pipe_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe2(OFlag::O_CLOEXEC)?)
 }
 
-fn reader(descriptor: OwnedFd) -> io::Result<pipe::Receiver> {
+pub(super) fn reader(descriptor: OwnedFd) -> io::Result<pipe::Receiver> {
     set_nonblocking(&descriptor)?;
     pipe::Receiver::from_owned_fd(descriptor)
 }
 
-fn set_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
+pub(super) fn set_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
     use nix::fcntl::{FcntlArg, fcntl};
     fcntl(descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok(())
@@ -137,7 +138,7 @@ fn wait(mut replies: Replies) -> oneshot::Receiver<Result<i32, RuntimeError>> {
     exit
 }
 
-fn drain(mut from: pipe::Receiver) -> mpsc::Receiver<Bytes> {
+pub(super) fn drain(mut from: pipe::Receiver) -> mpsc::Receiver<Bytes> {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     tokio::spawn(async move {
         let mut buffer = BytesMut::new();
@@ -168,14 +169,7 @@ fn feed(mut to: pipe::Sender) -> mpsc::Sender<Bytes> {
 fn terminal_session(mut answer: super::shim::Answer, stdin: bool) -> anyhow::Result<ExecSession> {
     let descriptor = answer.descriptors.pop().context("no terminal came with the answer")?;
     set_nonblocking(&descriptor)?;
-    let terminal = std::sync::Arc::new(watched(descriptor)?);
-    let (resize, mut sizes) = mpsc::channel::<(u16, u16)>(PIECES_MAX);
-    let screen = terminal.clone();
-    tokio::spawn(async move {
-        while let Some((columns, rows)) = sizes.recv().await {
-            set_size(screen.get_ref(), columns, rows);
-        }
-    });
+    let terminal = Arc::new(watched(descriptor)?);
     let (output, stdout) = mpsc::channel(PIECES_MAX);
     let screen = terminal.clone();
     tokio::spawn(async move {
@@ -184,6 +178,20 @@ fn terminal_session(mut answer: super::shim::Answer, stdin: bool) -> anyhow::Res
             if output.send(Bytes::copy_from_slice(&piece[..read])).await.is_err() {
                 return;
             }
+        }
+    });
+    let (input, resize) = control(terminal, stdin);
+    let (_, stderr) = mpsc::channel(1);
+    Ok(ExecSession { stdin: input, stdout, stderr, resize: Some(resize), exit: wait(Replies::new(answer)?) })
+}
+
+/// The way to a terminal's input, if it is wanted, and to its size.
+pub(super) fn control(terminal: Arc<AsyncFd<OwnedFd>>, stdin: bool) -> (Option<mpsc::Sender<Bytes>>, mpsc::Sender<(u16, u16)>) {
+    let (resize, mut sizes) = mpsc::channel::<(u16, u16)>(PIECES_MAX);
+    let screen = Arc::clone(&terminal);
+    tokio::spawn(async move {
+        while let Some((columns, rows)) = sizes.recv().await {
+            set_size(screen.get_ref(), columns, rows);
         }
     });
     let input = stdin.then(|| {
@@ -197,12 +205,11 @@ fn terminal_session(mut answer: super::shim::Answer, stdin: bool) -> anyhow::Res
         });
         sender
     });
-    let (_, stderr) = mpsc::channel(1);
-    Ok(ExecSession { stdin: input, stdout, stderr, resize: Some(resize), exit: wait(Replies::new(answer)?) })
+    (input, resize)
 }
 
 #[allow(unsafe_code)]
-fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor stays open as long as it is watched, because what watches it owns it.
     unsafe { AsyncFd::register(descriptor) }.map_err(Into::into)
 }

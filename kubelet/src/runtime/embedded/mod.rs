@@ -6,6 +6,7 @@
 //! Invariant: a record is on disk before what it describes exists, so that a kubelet that ends in the middle
 //! finds and removes every mount, interface and group.
 
+mod attach;
 mod container;
 mod exec;
 mod names;
@@ -15,6 +16,7 @@ mod sandbox;
 mod shim;
 mod spec;
 mod state;
+mod stats;
 
 use std::{collections::BTreeSet, fs, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -24,8 +26,8 @@ use tokio::sync::{broadcast, watch};
 
 use self::state::State;
 use super::{
-    Container, ContainerConfig, ContainerStats, ExecRequest, ExecResult, ExecSession, Image, RegistryAuth, Runtime, RuntimeError,
-    Sandbox, SandboxConfig,
+    Container, ContainerConfig, ContainerStats, ExecRequest, ExecResult, ExecSession, Image, NodeStats, RegistryAuth, Resources,
+    Runtime, RuntimeError, Sandbox, SandboxConfig, SandboxStats,
 };
 use crate::{
     cgroups::Hierarchies,
@@ -159,10 +161,41 @@ impl Runtime for Embedded {
         self.open_session(id, request).await
     }
 
+    async fn attach(&self, id: &str, stdin: bool) -> Result<ExecSession, RuntimeError> {
+        self.open_attached(id, stdin).await
+    }
+
+    async fn connect(&self, sandbox_id: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+        self.connect_inside(sandbox_id, port).await
+    }
+
+    async fn update_container(&self, id: &str, resources: Resources) -> Result<(), RuntimeError> {
+        self.limit_container(id, resources).await
+    }
+
+    async fn update_sandbox(&self, id: &str, resources: Resources) -> Result<(), RuntimeError> {
+        let record = self.shared.state.sandbox(id).ok_or_else(|| RuntimeError::NotFound(format!("sandbox {id}")))?;
+        self.limit(record.cgroup, resources).await
+    }
+
+    async fn mount_image(&self, image: &str, at: &std::path::Path) -> Result<(), RuntimeError> {
+        let record = self.shared.options.images.find(image);
+        let record = record.ok_or_else(|| RuntimeError::NotFound(format!("image {image}")))?;
+        let layers: Vec<PathBuf> = record.layers.iter().map(|digest| self.shared.options.images.layer(digest)).collect();
+        let at = at.to_owned();
+        blocking("mount image", move || rootfs::mount_read_only(&layers, &at)).await
+    }
+
+    async fn sandbox_stats(&self, id: &str) -> Result<SandboxStats, RuntimeError> {
+        self.stats_of_sandbox(id).await
+    }
+
+    async fn node_stats(&self) -> Result<NodeStats, RuntimeError> {
+        self.stats_of_node().await
+    }
+
     async fn container_stats(&self, id: &str) -> Result<ContainerStats, RuntimeError> {
-        let record = self.shared.state.container(id).ok_or_else(|| RuntimeError::NotFound(format!("container {id}")))?;
-        let usage = self.shared.options.hierarchies.usage(&record.cgroup);
-        Ok(ContainerStats { cpu_usage_nanoseconds: usage.cpu_nanoseconds, memory_working_set_bytes: usage.memory_working_set })
+        self.stats_of_container(id).await
     }
 
     fn events(&self) -> broadcast::Receiver<String> {

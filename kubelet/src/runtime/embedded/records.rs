@@ -70,6 +70,12 @@ pub struct ContainerRecord {
     pub tty: bool,
     /// Whether standard input stays open.
     pub stdin: bool,
+    /// Whether it is closed after the first client.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// Whether its processes do not end with its first one.
+    #[serde(default)]
+    pub shares_processes: bool,
 }
 
 /// Writes a record; a kubelet that ends in the middle leaves the old one or the new one.

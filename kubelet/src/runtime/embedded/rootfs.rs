@@ -28,9 +28,36 @@ pub fn mount_overlay(layers: &[PathBuf], writable: &Path, root: &Path) -> Result
         .with_context(|| format!("mount the layers at {}", root.display()))
 }
 
+/// Mounts layers (lowest first) at `at`, to be read only. May be repeated.
+pub fn mount_read_only(layers: &[PathBuf], at: &Path) -> Result<()> {
+    fs::create_dir_all(at).with_context(|| format!("make {}", at.display()))?;
+    let mounts = fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
+    if mounts.lines().filter_map(|line| line.split(' ').nth(1)).any(|point| Path::new(point) == at) {
+        return Ok(());
+    }
+    // The kernel wants two folders where none is writable; the empty one below the others shows nothing.
+    let empty = at.with_extension("empty");
+    fs::create_dir_all(&empty).with_context(|| format!("make {}", empty.display()))?;
+    let options = lower(std::iter::once(&empty).chain(layers))?;
+    mount(Some("overlay"), at, Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_os_str()))
+        .with_context(|| format!("mount the image at {}", at.display()))
+}
+
 fn options(layers: &[PathBuf], upper: &Path, work: &Path) -> Result<OsString> {
+    let mut options = lower(layers.iter())?;
+    options.push(",upperdir=");
+    options.push(upper);
+    options.push(",workdir=");
+    options.push(work);
+    if options.len() > OPTIONS_BYTES_MAX {
+        bail!("the image has too many layers ({})", layers.len());
+    }
+    Ok(options)
+}
+
+fn lower<'a>(layers: impl DoubleEndedIterator<Item = &'a PathBuf>) -> Result<OsString> {
     let mut options = OsString::from("lowerdir=");
-    for (number, layer) in layers.iter().rev().enumerate() {
+    for (number, layer) in layers.rev().enumerate() {
         if layer.as_os_str().as_bytes().iter().any(|byte| b":,\\".contains(byte)) {
             bail!("{} cannot be a layer: its path has a colon, comma or backslash", layer.display());
         }
@@ -39,12 +66,8 @@ fn options(layers: &[PathBuf], upper: &Path, work: &Path) -> Result<OsString> {
         }
         options.push(layer);
     }
-    options.push(",upperdir=");
-    options.push(upper);
-    options.push(",workdir=");
-    options.push(work);
     if options.len() > OPTIONS_BYTES_MAX {
-        bail!("the image has too many layers ({})", layers.len());
+        bail!("the image has too many layers");
     }
     Ok(options)
 }

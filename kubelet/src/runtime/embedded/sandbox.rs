@@ -62,7 +62,7 @@ impl Embedded {
     async fn build_sandbox(&self, mut record: SandboxRecord, config: &SandboxConfig) -> Result<(), RuntimeError> {
         let folder = self.shared.options.sandbox(&record.id);
         let runtime = self.clone();
-        let (first, resources) = (record.clone(), config.resources.clone());
+        let (first, resources, host_ipc) = (record.clone(), config.resources.clone(), config.host_ipc);
         let place = folder.clone();
         blocking("create sandbox", move || {
             fs::create_dir_all(place.join("containers")).context("make the sandbox's folder")?;
@@ -70,11 +70,20 @@ impl Embedded {
             fs::create_dir_all(&first.log_directory).context("make the pod's log folder")?;
             let hierarchies = &runtime.shared.options.hierarchies;
             hierarchies.create(&first.cgroup, &table::limits(hierarchies.version(), &resources))?;
+            if host_ipc {
+                std::os::unix::fs::symlink("/dev/shm", place.join("shm")).context("share the node's memory")?;
+                return Ok(());
+            }
             rootfs::mount_shared_memory(&place.join("shm"))
         })
         .await?;
-        let settings =
-            Settings { hostname: config.hostname.clone(), host_network: config.host_network, sysctls: config.sysctls.clone() };
+        let settings = Settings {
+            hostname: config.hostname.clone(),
+            host_network: config.host_network,
+            sysctls: config.sysctls.clone(),
+            host_ipc: config.host_ipc,
+            share_processes: config.share_processes,
+        };
         let (state, id) = (self.shared.state.clone(), record.id.clone());
         let started = self.shim(&record.id).start(&self.shared.options.shim, &settings, move || state.shim_ended(&id)).await;
         record.shim_pid = started.map_err(|error| failed("start shim", error))?;

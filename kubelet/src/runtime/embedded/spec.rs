@@ -2,12 +2,15 @@
 //!
 //! In: the image's words, the kubelet's, and where things lie. Out: `config.json`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::rootfs::User;
-use crate::{images::ImageConfig, runtime::ContainerConfig};
+use crate::{
+    images::ImageConfig,
+    runtime::{ContainerConfig, Mount, Propagation, Seccomp},
+};
 
 /// Where the parts of a container lie.
 pub struct Place<'a> {
@@ -19,6 +22,22 @@ pub struct Place<'a> {
     pub cgroup: &'a Path,
     /// Host name inside the pod.
     pub hostname: &'a str,
+    /// Its PID namespace.
+    pub processes: PidNamespace,
+    /// Whether the group is the root of all groups that it sees.
+    pub own_cgroups: bool,
+}
+
+/// The PID namespace of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PidNamespace {
+    /// A new one.
+    #[default]
+    New,
+    /// One that exists.
+    Joined(PathBuf),
+    /// The node's.
+    Node,
 }
 
 /// Capabilities of a container that asks for none, as containerd has them.
@@ -158,15 +177,47 @@ fn mounts(config: &ContainerConfig, place: &Place<'_>) -> Vec<Value> {
     let mut own: Vec<_> = config.mounts.iter().collect();
     own.sort_by_key(|mount| mount.container_path.components().count());
     for volume in own {
-        let mode = if volume.read_only { "ro" } else { "rw" };
+        let mode = match (volume.read_only, volume.recursive_read_only) {
+            (false, _) => "rw",
+            (true, false) => "ro",
+            (true, true) => "rro",
+        };
+        let propagation = match volume.propagation {
+            Propagation::Private => "rprivate",
+            Propagation::HostToContainer => "rslave",
+            Propagation::Bidirectional => "rshared",
+        };
         mounts.push(mount(
             &volume.container_path.to_string_lossy(),
             "bind",
             &volume.host_path.to_string_lossy(),
-            &["rbind", "rprivate", mode],
+            &["rbind", propagation, mode],
         ));
     }
     mounts
+}
+
+/// What the root's own mount must pass on for the mounts below it to do so.
+fn root_propagation(mounts: &[Mount]) -> Option<&'static str> {
+    let any = |wanted| mounts.iter().any(|mount| mount.propagation == wanted);
+    if any(Propagation::Bidirectional) {
+        return Some("rshared");
+    }
+    any(Propagation::HostToContainer).then_some("rslave")
+}
+
+/// The others are the shim's, which all containers of the pod share.
+fn namespaces(place: &Place<'_>) -> Vec<Value> {
+    let mut namespaces = vec![json!({"type": "mount"})];
+    match &place.processes {
+        PidNamespace::New => namespaces.push(json!({"type": "pid"})),
+        PidNamespace::Joined(path) => namespaces.push(json!({"type": "pid", "path": path})),
+        PidNamespace::Node => {}
+    }
+    if place.own_cgroups {
+        namespaces.push(json!({"type": "cgroup"}));
+    }
+    namespaces
 }
 
 /// The whole configuration.
@@ -177,12 +228,13 @@ pub fn spec(image: &ImageConfig, config: &ContainerConfig, user: &User, place: &
     let effective: &[String] = if root { &held } else { &[] };
     let working_dir = [config.working_dir.as_str(), image.working_dir.as_str(), "/"];
     let working_dir = working_dir.into_iter().find(|dir| !dir.is_empty()).unwrap_or("/");
-    let mut groups = user.groups.clone();
+    let mut groups = if config.merge_image_groups { user.groups.clone() } else { Vec::new() };
     groups.extend(config.supplemental_groups.iter().filter_map(|group| u32::try_from(*group).ok()));
     groups.sort_unstable();
     groups.dedup();
-    let (masked, read_only): (&[&str], &[&str]) = if config.privileged { (&[], &[]) } else { (&MASKED, &READ_ONLY) };
-    json!({
+    let open = config.privileged || config.unmasked_proc;
+    let (masked, read_only): (&[&str], &[&str]) = if open { (&[], &[]) } else { (&MASKED, &READ_ONLY) };
+    let mut spec = json!({
         "ociVersion": "1.0.2",
         "process": {
             "terminal": config.tty,
@@ -198,12 +250,18 @@ pub fn spec(image: &ImageConfig, config: &ContainerConfig, user: &User, place: &
         "mounts": mounts(config, place),
         "linux": {
             "cgroupsPath": place.cgroup,
-            // The others are the shim's, which all containers of the pod share.
-            "namespaces": [{"type": "pid"}, {"type": "mount"}],
+            "namespaces": namespaces(place),
             "maskedPaths": masked,
             "readonlyPaths": read_only,
         },
-    })
+    });
+    if let Some(propagation) = root_propagation(&config.mounts) {
+        spec["linux"]["rootfsPropagation"] = json!(propagation);
+    }
+    if config.seccomp == Seccomp::RuntimeDefault && !config.privileged {
+        spec["annotations"] = json!({ kontiki_shim::protocol::SECCOMP: "RuntimeDefault" });
+    }
+    spec
 }
 
 #[cfg(test)]
@@ -252,12 +310,42 @@ mod tests {
         assert!(with(&["ALL"], &[]).contains(&"CAP_SYS_ADMIN".to_owned()));
     }
 
+    fn place(processes: PidNamespace) -> Place<'static> {
+        let path = Path::new;
+        let (root, shared_memory, cgroup) = (path("/r"), path("/shm"), path("/g"));
+        Place { root, shared_memory, cgroup, hostname: "h", processes, own_cgroups: false }
+    }
+
+    #[test]
+    fn later_mounts_are_seen_where_they_should_be() {
+        let with = |propagation| {
+            let mount = Mount { host_path: "/h".into(), container_path: "/a".into(), propagation, ..Mount::default() };
+            let config = ContainerConfig { mounts: vec![mount], ..ContainerConfig::default() };
+            let spec = spec(&ImageConfig::default(), &config, &User::default(), &place(PidNamespace::New));
+            let last = spec["mounts"].as_array().and_then(|mounts| mounts.last()).cloned().unwrap_or_default();
+            (last["options"][1].clone(), spec["linux"]["rootfsPropagation"].clone())
+        };
+        assert_eq!(with(Propagation::Private), (json!("rprivate"), Value::Null));
+        assert_eq!(with(Propagation::HostToContainer), (json!("rslave"), json!("rslave")));
+        assert_eq!(with(Propagation::Bidirectional), (json!("rshared"), json!("rshared")));
+    }
+
+    #[test]
+    fn the_namespace_of_processes() {
+        let kinds = |processes| {
+            let namespaces = namespaces(&place(processes));
+            namespaces.iter().map(|one| one["type"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(PidNamespace::New), ["mount", "pid"]);
+        assert_eq!(kinds(PidNamespace::Node), ["mount"]);
+        assert_eq!(namespaces(&place(PidNamespace::Joined("/proc/7/ns/pid".into())))[1]["path"], "/proc/7/ns/pid");
+    }
+
     #[test]
     fn inner_mounts_come_after_outer_ones() {
-        let volume = |at: &str| Mount { host_path: "/h".into(), container_path: at.into(), read_only: true };
+        let volume = |at: &str| Mount { host_path: "/h".into(), container_path: at.into(), read_only: true, ..Mount::default() };
         let config = ContainerConfig { mounts: vec![volume("/a/b"), volume("/a")], ..ContainerConfig::default() };
-        let place = Place { root: Path::new("/r"), shared_memory: Path::new("/shm"), cgroup: Path::new("/g"), hostname: "h" };
-        let spec = spec(&ImageConfig::default(), &config, &User::default(), &place);
+        let spec = spec(&ImageConfig::default(), &config, &User::default(), &place(PidNamespace::New));
         let at: Vec<_> = spec["mounts"].as_array().into_iter().flatten().map(|mount| mount["destination"].clone()).collect();
         assert_eq!(at[at.len() - 2..], ["/a", "/a/b"]);
     }

@@ -1,7 +1,10 @@
-//! The way to the nodes: logs and commands come from the kubelet's API.
+//! The way to the nodes: logs, commands and forwarded ports come from the kubelet's API.
 //!
-//! In: requests for `pods/log` and `pods/exec`. Out: what the kubelet of the pod's node answers, as it comes; a
-//! connection that is taken over is joined to the kubelet's, byte by byte.
+//! In: requests for `pods/log`, `pods/exec`, `pods/attach` and `pods/portforward`. Out: what the kubelet of the pod's
+//! node answers, as it comes; a connection that is taken over is joined to the kubelet's, byte by byte, and whoever
+//! asked for a log over WebSocket gets it in messages ([`log_socket`]).
+
+mod log_socket;
 
 use std::sync::Arc;
 
@@ -91,11 +94,10 @@ impl KubeletClient {
     }
 }
 
-/// A container and the node that runs it.
+/// A pod and the node that runs it.
 struct Target {
     namespace: String,
     pod: String,
-    container: String,
     address: String,
     port: u16,
 }
@@ -105,13 +107,16 @@ async fn fetch(server: &ApiServer, key: &ResourceKey, namespace: &str, name: &st
     Ok(server.storage.get(resource, namespace, name).await?.encoded.value())
 }
 
-async fn target(server: &ApiServer, call: &Call) -> Result<Target, Status> {
-    let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
-    let pod = fetch(server, &PODS, namespace, name).await?;
-    let container = container(&pod, call.info.parameter("container"))?;
-    let node = text(&pod, "/spec/nodeName");
+/// The pod that a request is about.
+async fn pod(server: &ApiServer, call: &Call) -> Result<Value, Status> {
+    fetch(server, &PODS, &call.info.namespace, &call.info.name).await
+}
+
+/// Where a pod runs.
+async fn target(server: &ApiServer, pod: &Value) -> Result<Target, Status> {
+    let node = text(pod, "/spec/nodeName");
     if node.is_empty() {
-        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+        return Err(Status::bad_request(format!("pod {} does not have a host assigned", meta::name(pod))));
     }
     let node = fetch(server, &NODES, "", node).await?;
     let addresses = node.pointer("/status/addresses").and_then(Value::as_array).into_iter().flatten();
@@ -120,9 +125,8 @@ async fn target(server: &ApiServer, call: &Call) -> Result<Target, Status> {
     let address = internal.next().ok_or_else(|| Status::internal_error(format!("node {} has no address", meta::name(&node))))?;
     let port = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
     Ok(Target {
-        namespace: namespace.to_owned(),
-        pod: name.to_owned(),
-        container,
+        namespace: meta::namespace(pod).to_owned(),
+        pod: meta::name(pod).to_owned(),
         address: address.to_owned(),
         port: port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0).unwrap_or(PORT),
     })
@@ -134,10 +138,10 @@ fn container(pod: &Value, asked: &str) -> Result<String, Status> {
         let containers = pod["spec"][list].as_array().into_iter().flatten();
         containers.filter_map(|container| container["name"].as_str().map(str::to_owned)).collect()
     };
-    let (init, own) = (names("initContainers"), names("containers"));
+    let (init, own, ephemeral) = (names("initContainers"), names("containers"), names("ephemeralContainers"));
     let name = meta::name(pod);
     if !asked.is_empty() {
-        let known = init.iter().chain(&own).any(|one| one == asked);
+        let known = init.iter().chain(&own).chain(&ephemeral).any(|one| one == asked);
         return if known {
             Ok(asked.to_owned())
         } else {
@@ -198,10 +202,12 @@ async fn refusal(response: Response<Incoming>) -> Status {
 /// get of `pods/log`.
 pub async fn logs(server: &ApiServer, call: &Call) -> Result<Response<Body>, Status> {
     let client = client(server)?;
-    let target = target(server, call).await?;
-    let passed = ["follow", "previous", "timestamps", "tailLines", "sinceSeconds", "sinceTime", "limitBytes"];
+    let pod = pod(server, call).await?;
+    let container = container(&pod, call.info.parameter("container"))?;
+    let target = target(server, &pod).await?;
+    let passed = ["follow", "previous", "timestamps", "tailLines", "sinceSeconds", "sinceTime", "limitBytes", "stream"];
     let query: Vec<_> = call.info.repeated.iter().filter(|(name, _)| passed.contains(&name.as_str())).cloned().collect();
-    let path = format!("/containerLogs/{}/{}/{}", target.namespace, target.pod, target.container);
+    let path = format!("/containerLogs/{}/{}/{container}", target.namespace, target.pod);
     let request = request(Method::GET, &path, &query, HeaderMap::new(), &target.address)?;
     let answered = client.send(&target.address, target.port, request).await;
     let response = answered
@@ -209,23 +215,24 @@ pub async fn logs(server: &ApiServer, call: &Call) -> Result<Response<Body>, Sta
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
+    if log_socket::is_asked_for(&call.headers) {
+        return log_socket::answer(call, response.into_body());
+    }
     let body = response.into_body().map_err(|error| Box::new(error) as Box<dyn std::error::Error + Send + Sync>).boxed_unsync();
     let mut answer = Response::new(body);
     answer.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
     Ok(answer)
 }
 
-/// get and create of `pods/exec`: the connection is joined to the kubelet's.
-pub async fn exec(server: &ApiServer, call: &Call) -> Result<Response<Body>, Status> {
-    let client = client(server)?;
-    let target = target(server, call).await?;
-    let Some(upgrade) = call.upgrade.lock().take().filter(|_| call.headers.contains_key(header::UPGRADE)) else {
-        return Err(Status::bad_request("Upgrade request required"));
-    };
+/// get and create of `pods/exec` and `pods/attach`.
+pub async fn session(server: &ApiServer, call: &Call, kind: &str) -> Result<Response<Body>, Status> {
+    let pod = pod(server, call).await?;
+    let container = container(&pod, call.info.parameter("container"))?;
+    let target = target(server, &pod).await?;
     let mut query = Vec::new();
     for (name, value) in &call.info.repeated {
         let name = match name.as_str() {
-            "command" => "command",
+            "command" if kind == "exec" => "command",
             "stdin" => "input",
             "stdout" => "output",
             "stderr" => "error",
@@ -235,6 +242,31 @@ pub async fn exec(server: &ApiServer, call: &Call) -> Result<Response<Body>, Sta
         let on = if name != "command" && value == "true" { "1" } else { value };
         query.push((name.to_owned(), on.to_owned()));
     }
+    let path = format!("/{kind}/{}/{}/{container}", target.namespace, target.pod);
+    join(server, call, &target, &path, &query).await
+}
+
+/// get and create of `pods/portforward`.
+pub async fn port_forward(server: &ApiServer, call: &Call) -> Result<Response<Body>, Status> {
+    let target = target(server, &pod(server, call).await?).await?;
+    let ports = call.info.repeated.iter().filter(|(name, _)| name == "ports");
+    let query: Vec<_> = ports.map(|(_, port)| ("port".to_owned(), port.clone())).collect();
+    let path = format!("/portForward/{}/{}", target.namespace, target.pod);
+    join(server, call, &target, &path, &query).await
+}
+
+/// Joins the connection to the kubelet's.
+async fn join(
+    server: &ApiServer,
+    call: &Call,
+    target: &Target,
+    path: &str,
+    query: &[(String, String)],
+) -> Result<Response<Body>, Status> {
+    let client = client(server)?;
+    let Some(upgrade) = call.upgrade.lock().take().filter(|_| call.headers.contains_key(header::UPGRADE)) else {
+        return Err(Status::bad_request("Upgrade request required"));
+    };
     let mut headers = HeaderMap::new();
     for (name, value) in &call.headers {
         let passed = [header::CONNECTION, header::UPGRADE].contains(name);
@@ -242,8 +274,7 @@ pub async fn exec(server: &ApiServer, call: &Call) -> Result<Response<Body>, Sta
             headers.append(name.clone(), value.clone());
         }
     }
-    let path = format!("/exec/{}/{}/{}", target.namespace, target.pod, target.container);
-    let request = request(Method::GET, &path, &query, headers, &target.address)?;
+    let request = request(Method::GET, path, query, headers, &target.address)?;
     let answered = client.send(&target.address, target.port, request).await;
     let mut response = answered.map_err(|error| Status::internal_error(format!("error dialing backend: {error}")))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

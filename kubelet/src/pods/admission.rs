@@ -1,0 +1,92 @@
+//! Whether the node takes a pod that was bound to it. Pure.
+//!
+//! A pod is looked at once, before its first sandbox; one that is refused has failed.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{
+    model::{self, Ended},
+    resize::{self, Amount, Room},
+};
+
+/// Kernel parameters that are a pod's own and harm nobody else.
+/// <https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/#safe-and-unsafe-sysctls>
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
+fn refusal(reason: &str, message: impl Into<String>) -> Option<Ended> {
+    Some(Ended { reason: reason.to_owned(), message: message.into() })
+}
+
+/// Why the node does not take a pod, beside `pods_here` others.
+pub fn refuse(pod: &Pod, room: &Room, pods_here: u64, pods_max: u64) -> Option<Ended> {
+    let spec = pod.spec.as_ref()?;
+    if let Some(system) = spec.os.as_ref().filter(|system| system.name != "linux") {
+        let message = format!("Failed to admit pod as its OS field ({}) doesn't match node OS linux", system.name);
+        return refusal("PodOSNotSupported", message);
+    }
+    let sysctls = spec.security_context.as_ref().and_then(|security| security.sysctls.as_deref()).unwrap_or_default();
+    for sysctl in sysctls {
+        let name = sysctl.name.replace('/', ".");
+        let shared = (name.starts_with("net.") && model::host_network(pod))
+            || (name.starts_with("kernel.") && spec.host_ipc == Some(true));
+        if !SAFE_SYSCTLS.contains(&name.as_str()) || shared {
+            return refusal("SysctlForbidden", format!("forbidden sysctl: {:?} not allowlisted", sysctl.name));
+        }
+    }
+    if pods_here >= pods_max {
+        let message = format!("Node didn't have enough resource: pods, requested: 1, used: {pods_here}, capacity: {pods_max}");
+        return refusal("OutOfpods", message);
+    }
+    let Amount { cpu, memory } = resize::requested(pod);
+    let list = [("cpu", cpu, room.used.cpu, room.allocatable.cpu), ("memory", memory, room.used.memory, room.allocatable.memory)];
+    let (name, wanted, used, all) = list.into_iter().find(|(_, wanted, used, all)| *wanted > 0 && used + wanted > *all)?;
+    let message = format!("Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {all}");
+    refusal(&format!("OutOf{name}"), message)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_node_refuses() {
+        let room = Room { allocatable: Amount { cpu: 1000, memory: 1 << 30 }, used: Amount { cpu: 600, memory: 0 } };
+        let with = |sysctl: &str, cpu: &str, system: &str, host_network: bool| {
+            let spec = json!({
+                "os": {"name": system}, "hostNetwork": host_network,
+                "securityContext": {"sysctls": [{"name": sysctl, "value": "1"}]},
+                "containers": [{"name": "a", "resources": {"requests": {"cpu": cpu}}}],
+            });
+            serde_json::from_value::<Pod>(json!({"spec": spec})).unwrap()
+        };
+        let safe = "kernel.shm_rmid_forced";
+        let cases = [
+            (with(safe, "400m", "linux", false), 5, None),
+            (with("kernel/shm_rmid_forced", "400m", "linux", false), 5, None),
+            (with("kernel.msgmax", "1m", "linux", false), 5, Some("SysctlForbidden")),
+            (with("net.ipv4.tcp_syncookies", "1m", "linux", true), 5, Some("SysctlForbidden")),
+            (with(safe, "401m", "linux", false), 5, Some("OutOfcpu")),
+            (with(safe, "1m", "windows", false), 5, Some("PodOSNotSupported")),
+            (with(safe, "1m", "linux", false), 110, Some("OutOfpods")),
+        ];
+        for (pod, here, wanted) in cases {
+            assert_eq!(refuse(&pod, &room, here, 110).map(|ended| ended.reason).as_deref(), wanted, "{:?}", pod.spec);
+        }
+    }
+}
