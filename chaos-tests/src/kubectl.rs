@@ -38,7 +38,8 @@ impl Kubectl {
         Self { program: program.to_owned(), kubeconfig: kubeconfig.to_owned() }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// The command, not started yet; it is ended after a minute.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         // Discovery is cached by kubectl; a folder per cluster keeps one test from another's.
         let cache = format!("--cache-dir={}", self.kubeconfig.with_extension("cache").display());

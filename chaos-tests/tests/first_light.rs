@@ -4,6 +4,8 @@
 
 #[path = "first_light/disk.rs"]
 mod disk;
+#[path = "first_light/node.rs"]
+mod node;
 #[path = "first_light/pods.rs"]
 mod pods;
 
@@ -67,7 +69,7 @@ impl Shared {
 
 type Test = fn(&Shared) -> Result<()>;
 /// In this order: libtest-mimic sorts by name.
-const TESTS: [(&str, Test); 16] = [
+const TESTS: [(&str, Test); 19] = [
     ("a_every_kubectl_reads", every_kubectl_reads),
     ("b_objects_are_created_changed_and_deleted", objects_are_created_changed_and_deleted),
     ("c_bad_input_is_refused_in_kubernetes_words", bad_input_is_refused_in_kubernetes_words),
@@ -78,6 +80,9 @@ const TESTS: [(&str, Test); 16] = [
     ("f_a_rollout_replaces_pods_within_its_limits", pods::a_rollout_replaces_pods_within_its_limits),
     ("f_pods_are_replaced_and_looked_into", pods::pods_are_replaced_and_looked_into),
     ("g_pods_are_fed_probed_and_restarted", pods::pods_are_fed_probed_and_restarted),
+    ("g_q_volumes_follow_what_they_show", node::volumes_follow_what_they_show),
+    ("g_r_sessions_of_every_kind", node::sessions_of_every_kind),
+    ("g_s_a_running_pod_is_resized", node::a_running_pod_is_resized),
     ("h_an_imported_image_runs", pods::an_imported_image_runs),
     ("i_containers_outlive_the_agent", pods::containers_outlive_the_agent),
     ("j_up_is_idempotent", up_is_idempotent),

@@ -6,6 +6,7 @@
 //! Invariant: an address belongs to at most one sandbox of the node.
 
 pub mod addresses;
+pub mod host_ports;
 pub mod namespace;
 pub mod pod;
 pub mod routes;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use k8s_openapi::{
-    api::core::v1::{Container as ContainerSpec, Pod, ResourceRequirements},
+    api::core::v1::{Container as ContainerSpec, ContainerPort, Pod, ResourceRequirements},
     apimachinery::pkg::api::resource::Quantity as QuantityText,
 };
 use kontiki_api::quantity::Quantity;
@@ -11,6 +11,7 @@ use kontiki_api::quantity::Quantity;
 use super::{model, names};
 use crate::{
     Options,
+    network::host_ports::HostPort,
     runtime::{ContainerConfig, Mount, Processes, Resources, SandboxConfig, Seccomp},
 };
 
@@ -55,7 +56,28 @@ pub fn sandbox(options: &Options, pod: &Pod, attempt: u32) -> SandboxConfig {
         resources: pod_resources(pod),
         host_ipc: pod.spec.as_ref().and_then(|spec| spec.host_ipc).unwrap_or(false),
         share_processes: processes(pod) == Processes::Pod,
+        host_ports: host_ports(pod),
     }
+}
+
+/// Ports of the node that lead to a pod with an address of its own.
+fn host_ports(pod: &Pod) -> Vec<HostPort> {
+    if model::host_network(pod) {
+        return Vec::new();
+    }
+    let all = model::containers(pod).iter().chain(model::init_containers(pod).iter().filter(|init| model::is_sidecar(init)));
+    let ports = all.flat_map(|container| container.ports.iter().flatten());
+    let number = |port: i32| u16::try_from(port).ok().filter(|port| *port > 0);
+    let one = |port: &ContainerPort| {
+        let address = port.host_ip.as_deref().and_then(|address| address.parse::<std::net::Ipv4Addr>().ok());
+        Some(HostPort {
+            protocol: port.protocol.as_deref().unwrap_or("TCP").to_lowercase(),
+            address: address.filter(|address| !address.is_unspecified()),
+            host_port: port.host_port.and_then(number)?,
+            pod_port: number(port.container_port)?,
+        })
+    };
+    ports.filter_map(one).collect()
 }
 
 /// Whose processes the containers of a pod see.

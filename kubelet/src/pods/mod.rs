@@ -18,6 +18,7 @@ pub mod plan;
 mod pull;
 mod reporter;
 mod resize;
+mod room;
 pub mod status;
 mod worker;
 

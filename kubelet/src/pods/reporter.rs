@@ -1,6 +1,12 @@
 //! Sends a pod's status, the newest only, without holding up its worker.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use kontiki_api::resources::PODS;
 use kontiki_client::{Client, Patch};
@@ -22,6 +28,23 @@ pub struct Target {
     pub name: String,
     /// UID of the pod: another one of the same name gets nothing.
     pub uid: String,
+    /// Set when the API has something else than what was sent last.
+    pub again: Arc<AtomicBool>,
+}
+
+/// Whether an object has all that a status says. What it has beside that is somebody else's.
+pub fn covers(object: &Value, status: &Value) -> bool {
+    match (object, status) {
+        (_, Value::Null) => true,
+        (Value::Object(object), Value::Object(status)) => status.iter().all(|(name, value)| match object.get(name) {
+            Some(own) => covers(own, value),
+            None => value.is_null() || matches!(value, Value::Object(fields) if fields.is_empty()),
+        }),
+        (Value::Array(object), Value::Array(status)) => {
+            object.len() == status.len() && object.iter().zip(status).all(|(own, value)| covers(own, value))
+        }
+        _ => object == status,
+    }
 }
 
 /// Sends each new status until the sender is gone; `sent` follows what has arrived.
@@ -29,7 +52,8 @@ pub async fn run(target: Target, mut statuses: watch::Receiver<Value>, sent: wat
     let mut pause = RETRY.0;
     loop {
         let status = statuses.borrow_and_update().clone();
-        if !status.is_null() && *sent.borrow() != status {
+        let again = target.again.swap(false, Ordering::AcqRel);
+        if !status.is_null() && (again || *sent.borrow() != status) {
             let patch = Patch::Merge(json!({ "metadata": { "uid": target.uid }, "status": status }));
             match target.client.patch::<Value>(PODS, &target.namespace, &target.name, Some("status"), patch).await {
                 Ok(_) => {
@@ -52,5 +76,20 @@ pub async fn run(target: Target, mut statuses: watch::Receiver<Value>, sent: wat
         if statuses.changed().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_changed_is_seen() {
+        let sent = json!({"phase": "Running", "conditions": [{"type": "Ready", "lastProbeTime": null}], "lastState": {}});
+        let shown = json!({"phase": "Running", "conditions": [{"type": "Ready"}], "qosClass": "Burstable"});
+        assert!(covers(&shown, &sent));
+        assert!(!covers(&json!({"phase": "Failed", "conditions": [{"type": "Ready"}]}), &sent));
+        assert!(!covers(&json!({"phase": "Running", "conditions": []}), &sent));
+        assert!(!covers(&json!({"conditions": [{"type": "Ready"}]}), &sent));
     }
 }

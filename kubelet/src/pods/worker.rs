@@ -26,7 +26,7 @@ use super::{
     model::{self, Memory, Observed},
     plan::{self, Plan},
     reporter,
-    resize::{self, Allocation, Amount, Room},
+    resize::Allocation,
     status::Input,
 };
 use crate::{
@@ -34,7 +34,7 @@ use crate::{
     probes::{self, Asker, Kind, Told, Verdicts},
     runtime::{Container, ContainerState},
     volumes::{
-        self, Tokens,
+        Tokens,
         objects::{Objects, User},
     },
 };
@@ -72,10 +72,10 @@ pub struct Worker {
     pub(super) services: Reflector<Service>,
     pub(super) tokens: Arc<Tokens>,
     /// The node's pods: what the others have is not there for this one.
-    pods: Pods,
+    pub(super) pods: Pods,
     /// Tells of changes of the objects that the pod refers to.
-    objects: Arc<Objects>,
-    user: User,
+    pub(super) objects: Arc<Objects>,
+    pub(super) user: User,
     pub(super) memory: Mutex<Memory>,
     recorder: Recorder,
     /// Rung when the runtime or a probe has news.
@@ -134,7 +134,9 @@ impl Worker {
             namespace: model::namespace(&first).to_owned(),
             name: model::name(&first).to_owned(),
             uid: model::uid(&first).to_owned(),
+            again: Arc::default(),
         };
+        let again = Arc::clone(&target.again);
         let (status, statuses) = watch::channel(Value::Null);
         let (sent_sender, mut sent) = watch::channel(Value::Null);
         let reporter = tokio::spawn(reporter::run(target, statuses, sent_sender));
@@ -151,6 +153,11 @@ impl Worker {
                 let stale = self.user.stale.swap(false, Ordering::AcqRel) || edited;
                 if stale {
                     self.forgive();
+                }
+                if !Arc::ptr_eq(&seen, &now.pod) && *sent.borrow() == *status.borrow() && !shows(&now.pod, &sent.borrow()) {
+                    // Somebody else wrote to the status: what is true is said again.
+                    again.store(true, Ordering::Release);
+                    status.send_modify(|_| {});
                 }
                 seen = Arc::clone(&now.pod);
                 let plan = {
@@ -194,79 +201,6 @@ impl Worker {
         self.objects.follow(model::uid(&first), &BTreeSet::new(), &self.user);
         self.probers.lock().clear();
         reporter.abort();
-    }
-
-    /// Looks once whether the node takes the pod; one that has run here before is taken.
-    async fn admit(&self, pod: &Pod) {
-        let observed = self.observe(model::uid(pod)).await;
-        let known = start_time(pod).is_some() || !observed.sandboxes.is_empty();
-        if known || model::is_deleted(pod) || model::phase(pod) != "Pending" {
-            return;
-        }
-        let others = self.others(pod);
-        let here = u64::try_from(others.len()).unwrap_or(u64::MAX);
-        if let Some(refused) = super::admission::refuse(pod, &self.room(&others), here, self.options.capacity.pods) {
-            self.event(pod, EventType::Warning, &refused.reason, &refused.message);
-            let message = format!("Pod was rejected: {}", refused.message);
-            self.memory.lock().ended = Some(model::Ended { message, ..refused });
-        }
-    }
-
-    /// Other pods of the node that have not ended.
-    fn others(&self, pod: &Pod) -> Vec<Arc<Pod>> {
-        let active =
-            |other: &Arc<Pod>| model::uid(other) != model::uid(pod) && !matches!(model::phase(other), "Succeeded" | "Failed");
-        self.pods.list().into_iter().filter(active).collect()
-    }
-
-    fn room(&self, others: &[Arc<Pod>]) -> Room {
-        let capacity = &self.options.capacity;
-        let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let add = |sum: Amount, pod: &Arc<Pod>| {
-            let own = resize::requested(pod);
-            Amount { cpu: sum.cpu.saturating_add(own.cpu), memory: sum.memory.saturating_add(own.memory) }
-        };
-        let allocatable = Amount { cpu: whole(capacity.cpu_millis), memory: whole(capacity.memory_bytes) };
-        Room { allocatable, used: others.iter().fold(Amount::default(), add) }
-    }
-
-    /// Follows the objects that the pod refers to.
-    fn follow(&self, pod: &Pod) {
-        self.objects.follow(model::uid(pod), &volumes::objects::references(pod), &self.user);
-    }
-
-    /// What failed for want of something may be tried again at once.
-    fn forgive(&self) {
-        let missing =
-            |failure: &model::Failure| matches!(failure.reason.as_str(), "CreateContainerConfigError" | "ContainerCreating");
-        self.memory.lock().failures.retain(|_, failure| !missing(failure));
-    }
-
-    /// Grants what the pod wishes for, as far as there is room; what it has is what it is run with.
-    fn allocate(&self, pod: &Pod, observed: &Observed) -> Pod {
-        let room = self.room(&self.others(pod));
-        let mut memory = self.memory.lock();
-        let next = memory.allocation.grant(pod, &room);
-        if next.pending != memory.allocation.pending
-            && let Some(pending) = &next.pending
-        {
-            let reason = if pending.reason == "Infeasible" { "ResizeInfeasible" } else { "ResizeDeferred" };
-            self.event(pod, EventType::Warning, reason, &pending.message);
-        }
-        memory.allocation = next;
-        let given = memory.allocation.apply(pod);
-        memory.actuated.retain(|id, _| observed.containers.iter().any(|container| container.id == *id));
-        for container in observed.containers.iter().filter(|container| container.state == ContainerState::Running) {
-            if !memory.actuated.contains_key(&container.id)
-                && let Some(spec) = model::container(&given, &container.name)
-            {
-                // Started by the kubelet before this one, with what the status told.
-                let resources = Allocation::known(pod).containers.remove(&container.name);
-                let own = resources.or_else(|| spec.resources.clone()).unwrap_or_default();
-                memory.actuated.insert(container.id.clone(), own);
-            }
-        }
-        given
     }
 
     /// One round. The plan is what was carried out.
@@ -345,7 +279,7 @@ impl Worker {
         });
     }
 
-    async fn observe(&self, uid: &str) -> Observed {
+    pub(super) async fn observe(&self, uid: &str) -> Observed {
         let sandboxes = self.options.runtime.list_sandboxes().await.unwrap_or_default();
         let mut sandboxes: Vec<_> = sandboxes.into_iter().filter(|sandbox| sandbox.pod_uid == uid).collect();
         sandboxes.sort_by_key(|sandbox| sandbox.attempt);
@@ -489,7 +423,7 @@ fn reference(pod: &Pod, spec: Option<&ContainerSpec>) -> ObjectReference {
     }
 }
 
-fn start_time(pod: &Pod) -> Option<Timestamp> {
+pub(super) fn start_time(pod: &Pod) -> Option<Timestamp> {
     pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0)
 }
 
@@ -497,6 +431,12 @@ fn start_time(pod: &Pod) -> Option<Timestamp> {
 fn is_edited(before: &Pod, after: &Pod) -> bool {
     let parts = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone(), pod.metadata.generation);
     parts(before) != parts(after)
+}
+
+/// Whether the API has what was last reported of a pod.
+fn shows(pod: &Pod, sent: &Value) -> bool {
+    let shown = serde_json::to_value(&pod.status).unwrap_or_default();
+    reporter::covers(&shown, sent)
 }
 
 fn is_urgent(before: &Desired, after: &Desired) -> bool {

@@ -65,6 +65,8 @@ pub struct SandboxConfig {
     pub host_ipc: bool,
     /// Whether the pod's containers see each other's processes.
     pub share_processes: bool,
+    /// Ports of the node that lead to the pod.
+    pub host_ports: Vec<crate::network::host_ports::HostPort>,
     /// Limits of the pod's cgroup, the sum of its containers' where each has one.
     pub resources: Resources,
 }

@@ -23,11 +23,14 @@ pub type Refusal = (StatusCode, String);
 /// A token, a verb, a subresource of the node.
 type Question = (String, &'static str, &'static str);
 
+/// What was answered, and when.
+type Answer = (Instant, Result<(), Refusal>);
+
 /// Asks the API server, and remembers for a little while.
 pub struct Authorizer {
     client: Client,
     node: String,
-    known: Mutex<HashMap<Question, (Instant, Result<(), Refusal>)>>,
+    known: Mutex<HashMap<Question, Answer>>,
 }
 
 /// Verb of a request.

@@ -66,6 +66,8 @@ struct Shared {
     options: Options,
     state: Arc<State>,
     addresses: Mutex<Addresses>,
+    /// Held while the table of the node's ports is replaced.
+    host_ports: Mutex<()>,
 }
 
 /// Pod addresses in use.
@@ -94,7 +96,7 @@ impl Embedded {
         let folders = [options.run.join("sandboxes"), options.data.join("containers")];
         let made = folders.iter().try_for_each(fs::create_dir_all);
         made.map_err(|error| failed("start the runtime", error))?;
-        let shared = Shared { options, state: Arc::new(State::new()), addresses: Mutex::default() };
+        let shared = Shared { options, state: Arc::new(State::new()), addresses: Mutex::default(), host_ports: Mutex::default() };
         let runtime = Self { shared: Arc::new(shared) };
         runtime.restore().await?;
         Ok(runtime)

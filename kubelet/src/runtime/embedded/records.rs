@@ -39,6 +39,9 @@ pub struct SandboxRecord {
     pub created_at: i64,
     /// The shim; 0 before it has started.
     pub shim_pid: u32,
+    /// Ports of the node that lead to it.
+    #[serde(default)]
+    pub host_ports: Vec<crate::network::host_ports::HostPort>,
 }
 
 /// A container.

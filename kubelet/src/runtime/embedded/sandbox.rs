@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     cgroups::table,
-    network::pod::{self, Connection},
+    network::{
+        host_ports,
+        pod::{self, Connection},
+    },
     runtime::{RuntimeError, SandboxConfig},
 };
 
@@ -47,6 +50,7 @@ impl Embedded {
             log_directory: config.log_directory.clone(),
             created_at: now(),
             shim_pid: 0,
+            host_ports: config.host_ports.clone(),
         };
         match self.build_sandbox(record.clone(), &config).await {
             Ok(()) => Ok(id),
@@ -101,9 +105,28 @@ impl Embedded {
             Ok(records::write(&folder, &whole)?)
         })
         .await?;
-        self.shared.state.add_sandbox(record.clone(), true);
-        self.listen(record.id);
+        let id = record.id.clone();
+        let has_ports = !record.host_ports.is_empty();
+        self.shared.state.add_sandbox(record, true);
+        if has_ports {
+            self.lead_ports(Some(pod::host_interface(&id))).await?;
+        }
+        self.listen(id);
         Ok(())
+    }
+
+    /// Makes the node's ports lead where the sandboxes that are there want them.
+    async fn lead_ports(&self, interface: Option<String>) -> Result<(), RuntimeError> {
+        let runtime = self.clone();
+        blocking("lead host ports", move || {
+            if let Some(interface) = interface {
+                host_ports::allow_loopback(&interface)?;
+            }
+            // One at a time: the last word counts.
+            let _turn = runtime.shared.host_ports.lock();
+            host_ports::apply(&host_ports::ruleset(&runtime.shared.state.host_ports()))
+        })
+        .await
     }
 
     /// Hears from the shim until it ends.
@@ -142,6 +165,9 @@ impl Embedded {
             }
         }
         self.shared.state.shim_ended(id);
+        if !record.host_ports.is_empty() {
+            self.lead_ports(None).await?;
+        }
         self.clear_sandbox(&record).await
     }
 

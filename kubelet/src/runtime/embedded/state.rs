@@ -68,6 +68,18 @@ impl State {
         self.tables.lock().sandboxes.get(id).map(|entry| entry.record.clone())
     }
 
+    /// Ports of the node, each with the address of the sandbox that it leads to.
+    pub fn host_ports(&self) -> Vec<(std::net::Ipv4Addr, crate::network::host_ports::HostPort)> {
+        let tables = self.tables.lock();
+        let ready = tables.sandboxes.values().filter(|entry| entry.ready);
+        ready
+            .flat_map(|entry| {
+                let ports = entry.record.host_ports.iter();
+                ports.filter_map(|port| Some((entry.record.address?, port.clone())))
+            })
+            .collect()
+    }
+
     pub fn is_ready(&self, id: &str) -> bool {
         self.tables.lock().sandboxes.get(id).is_some_and(|entry| entry.ready)
     }
