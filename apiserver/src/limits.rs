@@ -14,6 +14,12 @@ pub const REQUESTS_MAX: u32 = 600;
 pub const WATCH_BATCH: usize = 256;
 /// Pieces of a watch's body that wait for the connection.
 pub const WATCH_QUEUE: usize = 64;
+/// Watches that all clients together may have open.
+pub const WATCHES_MAX: usize = 100_000;
+/// Watches that one user may have open: a controller manager has some hundreds.
+pub const WATCHES_OF_USER_MAX: usize = 5_000;
+/// How long a member may be without a leader before it ends its watches: three election timeouts.
+pub const CUT_OFF_AFTER: Duration = Duration::from_millis(1800);
 /// Wait between two bookmarks.
 pub const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 /// Shortest life of a watch that names none; the longest is twice this.

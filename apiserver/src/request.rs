@@ -73,8 +73,13 @@ impl RequestInfo {
             }
         };
         info.is_resource = true;
+        let (watching, rest) = match rest {
+            // The deprecated paths of watches.
+            ["watch", rest @ ..] if !rest.is_empty() => (true, rest),
+            _ => (false, rest),
+        };
         info.locate(rest);
-        info.verb = info.verb_of(method);
+        info.verb = if watching { "watch".to_owned() } else { info.verb_of(method) };
         info
     }
 
@@ -162,6 +167,7 @@ mod tests {
             ("PUT", "/api/v1/namespaces/a/finalize", "update", "", "a", "namespaces", "a", "finalize"),
             ("DELETE", "/api/v1/namespaces/a", "delete", "", "a", "namespaces", "a", ""),
             ("DELETE", "/api/v1/namespaces/a/pods", "deletecollection", "", "a", "pods", "", ""),
+            ("GET", "/api/v1/watch/namespaces/a/pods/b", "watch", "", "a", "pods", "b", ""),
             ("PATCH", "/api/v1/nodes/n/status", "patch", "", "", "nodes", "n", "status"),
         ] {
             let info = RequestInfo::parse(&Method::from_bytes(method.as_bytes()).unwrap(), &path.parse().unwrap());

@@ -15,10 +15,11 @@ use kontiki_api::{
     resources::{COMPONENT_STATUSES, PODS, ResourceKey, SERVICE_ACCOUNTS},
     status::Status,
 };
-use kontiki_store::kv::Kv;
+use kontiki_store::kv::{Kv, Leadership};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use tokio::sync::watch as watch_channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,8 +29,12 @@ use crate::{
     authorization::{self, Attributes, Authorizer},
     cache,
     flowcontrol::{self, Gate},
-    handlers::{component_status, delete, encode, paths, read, subresource, watch, write},
-    limits::{self, REQUESTS_MAX},
+    handlers::{
+        component_status, delete, encode, paths, read, subresource,
+        watch::{self, limit::Watches},
+        write,
+    },
+    limits::{self, CUT_OFF_AFTER, REQUESTS_MAX},
     metrics::Metrics,
     negotiate, proxy,
     request::RequestInfo,
@@ -100,6 +105,8 @@ pub struct ApiServer {
     pub metrics: Mutex<Registry>,
     /// Ends watches.
     pub shutdown: CancellationToken,
+    /// Open watches.
+    pub watches: Arc<Watches>,
     counters: Metrics,
     gate: Arc<Gate>,
     bootstrapped: std::sync::atomic::AtomicBool,
@@ -115,7 +122,8 @@ pub struct Handle {
 #[must_use]
 pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -> Handle {
     let caches = cache::start(Arc::clone(&options.kv), shutdown.clone());
-    let storage = Storage { kv: Arc::clone(&options.kv), caches };
+    let storage =
+        Storage { kv: Arc::clone(&options.kv), caches, cut_off: follow_leadership(options.kv.leadership(), shutdown.clone()) };
     tokio::spawn(crate::compaction::run(Arc::clone(&options.kv), shutdown.clone()));
     let authorizer = authorization::follow::start(Arc::clone(&storage.caches), shutdown.clone());
     let objects = Arc::new(StoredObjects { storage: storage.clone() });
@@ -133,11 +141,41 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
         authenticator,
         metrics: Mutex::new(metrics),
         shutdown,
+        watches: Arc::default(),
         counters,
         gate,
         bootstrapped: false.into(),
     };
     Handle { server: Arc::new(server) }
+}
+
+/// Tells when this member has been without a leader for too long, and when it has one again.
+fn follow_leadership(
+    mut leadership: watch_channel::Receiver<Leadership>,
+    shutdown: CancellationToken,
+) -> watch_channel::Receiver<bool> {
+    let (sender, receiver) = watch_channel::channel(false);
+    tokio::spawn(async move {
+        let mut lost_at = None;
+        loop {
+            if leadership.borrow_and_update().leader_id.is_some() {
+                lost_at = None;
+                sender.send_replace(false);
+            } else {
+                lost_at.get_or_insert_with(tokio::time::Instant::now);
+            }
+            let waiting = lost_at.filter(|_| !*sender.borrow());
+            let too_long = waiting.map(|lost_at| lost_at + CUT_OFF_AFTER).unwrap_or_else(tokio::time::Instant::now);
+            tokio::select! {
+                changed = leadership.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(too_long), if waiting.is_some() => {
+                    sender.send_replace(true);
+                }
+                () = shutdown.cancelled() => return,
+            }
+        }
+    });
+    receiver
 }
 
 impl Handle {

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -13,12 +14,21 @@ use kontiki_api::{
     registry::Resource,
     selector::{FieldSelector, LabelSelector},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+
+use super::interest::{Interest, Interests, Queue};
 
 /// Most events that a window holds.
 const WINDOW_EVENTS_MAX: usize = 4096;
 /// Most bytes of objects that a window keeps alive.
 const WINDOW_BYTES_MAX: usize = 8 << 20;
+/// Snapshots that are kept for lists in pages; what is not kept comes from the store's history.
+const PAGES_MAX: usize = 8;
+/// How long a snapshot is kept after its last use.
+const PAGES_KEPT: Duration = Duration::from_secs(75);
+
+/// Objects by their keys at one moment; a copy shares everything with the cache.
+pub type Snapshot = OrdMap<Arc<str>, Arc<CachedObject>>;
 
 /// An object as the cache holds it.
 #[derive(Debug)]
@@ -82,16 +92,41 @@ pub enum Change {
     Delete(Arc<CachedObject>),
 }
 
+impl Change {
+    /// The object after and before the change.
+    pub(super) fn states(&self) -> (Option<&Arc<CachedObject>>, Option<&Arc<CachedObject>>) {
+        match self {
+            Self::Put(object, before) => (Some(object), before.as_ref()),
+            Self::Delete(before) => (None, Some(before)),
+        }
+    }
+}
+
 /// One event of a window.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Event {
     /// Revision of the change.
     pub revision: i64,
     /// What happened.
     pub change: Change,
+    /// The event as most watchers get it, made once for all of them.
+    frame: OnceLock<(&'static str, Bytes)>,
 }
 
 impl Event {
+    /// An event.
+    #[must_use]
+    pub fn new(revision: i64, change: Change) -> Self {
+        Self { revision, change, frame: OnceLock::new() }
+    }
+
+    /// The event of that type in the form that most watchers want: made by the first.
+    #[must_use]
+    pub fn frame(&self, event_type: &'static str, make: impl Fn() -> Bytes) -> Bytes {
+        let (first, frame) = self.frame.get_or_init(|| (event_type, make()));
+        if *first == event_type { frame.clone() } else { make() }
+    }
+
     /// Bytes of the object as the event's watcher gets them: a deletion carries its own revision.
     #[must_use]
     pub fn deleted_bytes(&self, object: &CachedObject) -> Bytes {
@@ -120,13 +155,15 @@ pub struct Window {
 
 #[derive(Default)]
 struct State {
-    objects: OrdMap<Arc<str>, Arc<CachedObject>>,
+    objects: Snapshot,
     events: VecDeque<Arc<Event>>,
     /// Sequence number of the first event in `events`.
     first: u64,
     bytes: usize,
     /// Every event after this revision is in the window.
     since: i64,
+    /// Revision of the last event.
+    last: i64,
 }
 
 /// One resource.
@@ -136,13 +173,54 @@ pub struct ResourceCache {
     /// Prefix of its keys in the store, with a slash at the end.
     pub prefix: String,
     state: RwLock<State>,
+    interests: Interests,
+    /// Snapshots that lists in pages are read from, with the time of their last use.
+    pages: Mutex<VecDeque<(i64, Instant, Snapshot)>>,
+}
+
+/// A watcher's place: what it has not taken yet is kept for it.
+pub struct Subscription {
+    cache: Arc<ResourceCache>,
+    interest: Interest,
+    name: u64,
+    queue: Arc<Queue>,
+}
+
+impl Subscription {
+    /// Waits until there may be events to take.
+    pub async fn filled(&self) {
+        self.queue.filled().await;
+    }
+
+    /// Up to `limit` events of interest, in order.
+    ///
+    /// # Errors
+    /// Some have left the window before they were taken.
+    pub fn take(&self, limit: usize) -> Result<Vec<Arc<Event>>, WindowError> {
+        let positions = self.queue.take(limit);
+        if positions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let state = self.cache.state.read();
+        let event = |position: u64| {
+            let index = usize::try_from(position.checked_sub(state.first)?).ok()?;
+            state.events.get(index).cloned()
+        };
+        positions.into_iter().map(event).collect::<Option<_>>().ok_or(WindowError::TooOld)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.cache.interests.remove(&self.interest, self.name);
+    }
 }
 
 impl ResourceCache {
     /// An empty cache.
     #[must_use]
     pub fn new(resource: &'static Resource, prefix: String) -> Self {
-        Self { resource, prefix, state: RwLock::default() }
+        Self { resource, prefix, state: RwLock::default(), interests: Interests::default(), pages: Mutex::default() }
     }
 
     /// Begins anew with what the store holds at `revision`.
@@ -153,6 +231,7 @@ impl ResourceCache {
         state.events.clear();
         state.bytes = 0;
         state.since = revision;
+        state.last = revision;
     }
 
     pub(super) fn put(&self, object: CachedObject) {
@@ -160,13 +239,13 @@ impl ResourceCache {
         let mut state = self.state.write();
         let before = state.objects.insert(Arc::clone(&object.key), Arc::clone(&object));
         let revision = object.revision;
-        state.push(Event { revision, change: Change::Put(object, before) });
+        self.push(&mut state, Event::new(revision, Change::Put(object, before)));
     }
 
     pub(super) fn delete(&self, key: &str, revision: i64) {
         let mut state = self.state.write();
         if let Some(before) = state.objects.remove(key) {
-            state.push(Event { revision, change: Change::Delete(before) });
+            self.push(&mut state, Event::new(revision, Change::Delete(before)));
         }
     }
 
@@ -189,6 +268,53 @@ impl ResourceCache {
         (state.first + state.events.len() as u64, state.since)
     }
 
+    fn push(&self, state: &mut State, event: Event) {
+        state.last = event.revision;
+        let position = state.first + state.events.len() as u64;
+        let event = Arc::new(event);
+        state.push(Arc::clone(&event));
+        self.interests.tell(&event.change, position, WINDOW_EVENTS_MAX);
+    }
+
+    /// The events after `revision` that are of interest, and all that come.
+    ///
+    /// # Errors
+    /// Some of them have left the window.
+    pub fn subscribe(self: &Arc<Self>, interest: Interest, revision: i64) -> Result<Subscription, WindowError> {
+        let state = self.state.read();
+        if revision < state.since {
+            return Err(WindowError::TooOld);
+        }
+        Ok(self.subscribe_within(&state, interest, revision))
+    }
+
+    /// The objects as they are, the revision at which they are so at least, and all events that come.
+    #[must_use]
+    pub fn snapshot_and_subscribe(self: &Arc<Self>, interest: Interest) -> (Snapshot, i64, Subscription) {
+        let state = self.state.read();
+        let subscription = self.subscribe_within(&state, interest, i64::MAX);
+        (state.objects.clone(), state.last, subscription)
+    }
+
+    /// While the state is held no event can come in between.
+    fn subscribe_within(self: &Arc<Self>, state: &State, interest: Interest, revision: i64) -> Subscription {
+        let queue = Arc::new(Queue::default());
+        let passed = state.events.partition_point(|event| event.revision <= revision);
+        for (offset, event) in state.events.iter().enumerate().skip(passed) {
+            if interest.wants(&event.change) {
+                queue.push(state.first + offset as u64, WINDOW_EVENTS_MAX);
+            }
+        }
+        let name = self.interests.add(&interest, &queue);
+        Subscription { cache: Arc::clone(self), interest, name, queue }
+    }
+
+    /// How often a watcher was told of an event: what writes have cost by being watched.
+    #[must_use]
+    pub fn watchers_told(&self) -> u64 {
+        self.interests.touched()
+    }
+
     /// One object.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Arc<CachedObject>> {
@@ -197,13 +323,47 @@ impl ResourceCache {
 
     /// All objects as they are now; later changes do not show in it.
     #[must_use]
-    pub fn snapshot(&self) -> OrdMap<Arc<str>, Arc<CachedObject>> {
+    pub fn snapshot(&self) -> Snapshot {
         self.state.read().objects.clone()
+    }
+
+    /// All objects as they are now, and the revision of the last change.
+    #[must_use]
+    pub fn snapshot_and_revision(&self) -> (Snapshot, i64) {
+        let state = self.state.read();
+        (state.objects.clone(), state.last)
+    }
+
+    /// All objects as they were at a revision, where that is still known; `complete` is the revision up to which
+    /// everything has been heard.
+    #[must_use]
+    pub fn snapshot_at(&self, revision: i64, complete: i64) -> Option<Snapshot> {
+        {
+            let state = self.state.read();
+            if (state.last..=complete).contains(&revision) {
+                return Some(state.objects.clone());
+            }
+        }
+        let mut pages = self.pages.lock();
+        let found = pages.iter_mut().find(|(kept, _, _)| *kept == revision)?;
+        found.1 = Instant::now();
+        Some(found.2.clone())
+    }
+
+    /// Keeps a snapshot for a while, because a list in pages will come back to it.
+    pub fn keep(&self, revision: i64, snapshot: &Snapshot) {
+        let mut pages = self.pages.lock();
+        let now = Instant::now();
+        pages.retain(|(kept, used, _)| *kept != revision && now.duration_since(*used) < PAGES_KEPT);
+        while pages.len() >= PAGES_MAX {
+            pages.pop_front();
+        }
+        pages.push_back((revision, now, snapshot.clone()));
     }
 
     /// All objects and the position after their last change.
     #[must_use]
-    pub fn snapshot_and_window(&self) -> (OrdMap<Arc<str>, Arc<CachedObject>>, Window) {
+    pub fn snapshot_and_window(&self) -> (Snapshot, Window) {
         let state = self.state.read();
         (state.objects.clone(), Window { next: state.first + state.events.len() as u64 })
     }
@@ -229,9 +389,9 @@ impl ResourceCache {
 }
 
 impl State {
-    fn push(&mut self, event: Event) {
+    fn push(&mut self, event: Arc<Event>) {
         self.bytes += event.weight();
-        self.events.push_back(Arc::new(event));
+        self.events.push_back(event);
         while self.events.len() > WINDOW_EVENTS_MAX || self.bytes > WINDOW_BYTES_MAX && self.events.len() > 1 {
             if let Some(old) = self.events.pop_front() {
                 self.first += 1;
@@ -286,8 +446,61 @@ mod tests {
     fn a_snapshot_does_not_move() {
         let cache = cache();
         put(&cache, "x", 1);
-        let before = cache.snapshot();
+        let (before, revision) = cache.snapshot_and_revision();
         put(&cache, "y", 2);
-        assert_eq!((before.len(), cache.snapshot().len()), (1, 2));
+        assert_eq!((before.len(), revision, cache.snapshot().len()), (1, 1, 2));
+    }
+
+    fn taken(subscription: &Subscription) -> Vec<i64> {
+        subscription.take(10).unwrap().iter().map(|event| event.revision).collect()
+    }
+
+    #[test]
+    fn a_watcher_hears_of_what_it_watches_and_of_nothing_else() {
+        let cache = Arc::new(cache());
+        put(&cache, "x", 1);
+        let name = |name: &str| Interest::Object(format!("/registry/configmaps/a/{name}"));
+        let x = cache.subscribe(name("x"), 0).unwrap();
+        let y = cache.subscribe(name("y"), 0).unwrap();
+        let namespace = cache.subscribe(Interest::Namespace("/registry/configmaps/a/".into()), 1).unwrap();
+        let other = cache.subscribe(Interest::Namespace("/registry/configmaps/b/".into()), 1).unwrap();
+        put(&cache, "y", 2);
+        cache.delete("/registry/configmaps/a/x", 3);
+        assert_eq!((taken(&x), taken(&y)), (vec![1, 3], vec![2]));
+        assert_eq!((taken(&namespace), taken(&other)), (vec![2, 3], vec![]));
+    }
+
+    /// Aim: a write costs what its watchers cost, not what all watchers cost. Method: count who is told, with the pods
+    /// of a thousand nodes watched.
+    #[test]
+    fn a_write_touches_the_watchers_that_want_it() {
+        let resource = registry::find("", "v1", "pods").unwrap();
+        let cache = Arc::new(ResourceCache::new(resource, "/registry/pods/".into()));
+        let field = resource.strategy.selectable_fields().iter().position(|field| *field == "spec.nodeName").unwrap();
+        let of_node = |node: usize| cache.subscribe(Interest::Field(field, format!("n{node}")), 0).unwrap();
+        let watchers: Vec<_> = (0..1000).map(of_node).collect();
+        let pod = |node: &str, revision: i64| {
+            let stored = serde_json::json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": node}});
+            cache.put(decode_object(resource, "/registry/pods/a/p", stored.to_string().as_bytes(), revision).unwrap());
+        };
+        pod("n7", 1);
+        assert_eq!(cache.watchers_told(), 1);
+        // It moves: who had it and who gets it are told.
+        pod("n8", 2);
+        assert_eq!(cache.watchers_told(), 3);
+        assert_eq!((taken(&watchers[7]), taken(&watchers[8]), taken(&watchers[9])), (vec![1, 2], vec![2], vec![]));
+        drop(watchers);
+        pod("n8", 3);
+        assert_eq!(cache.watchers_told(), 3);
+    }
+
+    #[test]
+    fn who_is_too_slow_is_told_so() {
+        let cache = Arc::new(cache());
+        let slow = cache.subscribe(Interest::Everything, 0).unwrap();
+        for revision in 1..=(WINDOW_EVENTS_MAX as i64 + 2) {
+            put(&cache, "x", revision);
+        }
+        assert_eq!(slow.take(1).unwrap_err(), WindowError::TooOld);
     }
 }

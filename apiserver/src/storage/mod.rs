@@ -5,6 +5,7 @@
 //! under its new version, or a Status. A change that was computed from an object that has changed
 //! since is computed again from a fresh read; the caller never sees that.
 
+mod continue_token;
 pub mod keys;
 mod read;
 mod write;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use kontiki_api::status::Status;
 use kontiki_store::{error::Error as StoreError, kv::Kv};
+use tokio::sync::watch;
 
 use crate::cache::Caches;
 
@@ -26,6 +28,8 @@ pub struct Storage {
     pub kv: Arc<dyn Kv>,
     /// The caches that it feeds.
     pub caches: Arc<Caches>,
+    /// Whether this member has been without a leader for too long: what it has may be old, and it may not say so.
+    pub cut_off: watch::Receiver<bool>,
 }
 
 /// What the API says when the store cannot do something.
@@ -33,7 +37,7 @@ pub struct Storage {
 pub fn store_failure(error: &StoreError) -> Status {
     let message = error.to_string();
     if message.contains("required revision has been compacted") {
-        return Status::expired("The provided continue parameter is too old to display a consistent list result.");
+        return Status::expired("The resourceVersion for the provided list is too old.");
     }
     if message.contains("too large") {
         return Status::request_entity_too_large(crate::limits::BODY_BYTES_MAX);

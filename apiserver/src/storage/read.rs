@@ -2,7 +2,6 @@
 
 use std::{ops::Bound, sync::Arc, time::Duration};
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use kontiki_api::{
     registry::Resource,
@@ -10,10 +9,10 @@ use kontiki_api::{
     status::Status,
 };
 use kontiki_proto::etcdserverpb as pb;
-use serde::{Deserialize, Serialize};
+use kontiki_store::error::Error as StoreError;
 
-use super::{Storage, keys, store_failure};
-use crate::cache::{CachedObject, ResourceCache, decode_object};
+use super::{Storage, continue_token, keys, store_failure};
+use crate::cache::{CachedObject, ResourceCache, Snapshot, decode_object};
 
 /// How long a read waits for this member to catch up.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(3);
@@ -60,14 +59,10 @@ pub struct Page {
     pub remaining: Option<usize>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Token {
-    #[serde(rename = "v")]
-    version: String,
-    #[serde(rename = "rv")]
-    revision: i64,
-    start: String,
-}
+/// Message to one whose continue token is older than what history is left.
+const INCONSISTENT_CONTINUE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+/// Objects that are read from history at a time while a selector looks for its own.
+const HISTORY_CHUNK: usize = 500;
 
 impl Storage {
     fn cache(&self, resource: &Resource) -> Result<&Arc<ResourceCache>, Status> {
@@ -77,10 +72,13 @@ impl Storage {
 
     /// Waits until the cache has everything that any member has acknowledged.
     pub async fn catch_up(&self) -> Result<i64, Status> {
-        let wait = tokio::time::timeout(CATCH_UP_DEADLINE, self.kv.read_index()).await;
-        let revision = match wait {
-            Ok(result) => result.map_err(|error| store_failure(&error))?,
-            Err(_) => return Err(Status::service_unavailable("the store has no leader or does not answer")),
+        let unreachable = || Status::service_unavailable("the store has no leader or does not answer");
+        let mut cut_off = self.cut_off.clone();
+        let revision = tokio::select! {
+            result = tokio::time::timeout(CATCH_UP_DEADLINE, self.kv.read_index()) => {
+                result.map_err(|_| unreachable())?.map_err(|error| store_failure(&error))?
+            }
+            _ = cut_off.wait_for(|cut_off| *cut_off) => return Err(unreachable()),
         };
         self.wait_for(revision).await?;
         Ok(revision)
@@ -112,16 +110,23 @@ impl Storage {
     /// One page of a list.
     pub async fn list(&self, resource: &'static Resource, options: &ListOptions) -> Result<Page, Status> {
         let prefix = keys::collection(resource, &options.namespace);
+        let mut start = prefix.clone();
+        let mut version = options.version;
         if !options.continue_token.is_empty() {
-            let token = decode_token(&options.continue_token)?;
-            return self.list_history(resource, options, &prefix, &token.start, token.revision).await;
+            let token = continue_token::decode(&options.continue_token, &prefix)?;
+            start = token.start;
+            version = token.revision.map_or(VersionMatch::Newest, VersionMatch::Exact);
         }
-        match options.version {
+        match version {
             VersionMatch::Exact(revision) => {
                 if revision > self.caches.current_revision() {
                     self.wait_for(revision).await?;
                 }
-                return self.list_history(resource, options, &prefix, &prefix, revision).await;
+                let cache = self.cache(resource)?;
+                if let Some(snapshot) = cache.snapshot_at(revision, self.caches.current_revision()) {
+                    return Ok(self.page(resource, options, &prefix, &start, &snapshot, revision));
+                }
+                return self.list_history(resource, options, &prefix, &start, revision).await;
             }
             VersionMatch::NotOlderThan(revision) => self.wait_for(revision.max(1)).await?,
             VersionMatch::Newest => {
@@ -129,25 +134,49 @@ impl Storage {
             }
         }
         let revision = self.caches.current_revision();
-        let snapshot = self.cache(resource)?.snapshot();
         // The snapshot may hold changes after `revision`; the list must be true at what it says.
-        let newest = revision.max(snapshot.values().map(|object| object.revision).max().unwrap_or(0));
-        let end = range_end_text(&prefix);
-        let mut page = Page { revision: newest, ..Page::default() };
-        let candidates =
-            snapshot.range::<_, str>((Bound::Included(prefix.as_str()), Bound::Excluded(end.as_str()))).map(|(_, object)| object);
-        for object in candidates.filter(|object| object.selected(resource, &options.labels, &options.fields)) {
-            if options.limit > 0 && page.objects.len() == options.limit {
-                page.remaining = Some(page.remaining.unwrap_or(0) + 1);
-                continue;
-            }
-            page.objects.push(Arc::clone(object));
-        }
-        finish_page(&mut page);
-        Ok(page)
+        let (snapshot, last) = self.cache(resource)?.snapshot_and_revision();
+        Ok(self.page(resource, options, &prefix, &start, &snapshot, revision.max(last)))
     }
 
-    /// A list at a revision of the past, from the store.
+    /// A page of a snapshot; a snapshot that has further pages is kept for them.
+    fn page(
+        &self,
+        resource: &'static Resource,
+        options: &ListOptions,
+        prefix: &str,
+        start: &str,
+        snapshot: &Snapshot,
+        revision: i64,
+    ) -> Page {
+        let end = range_end_text(prefix);
+        let mut page = Page { revision, ..Page::default() };
+        let range = (Bound::Included(start), Bound::Excluded(end.as_str()));
+        let unselected = options.labels.is_empty() && options.fields.terms.is_empty();
+        let mut more = 0;
+        for (_, object) in snapshot.range::<_, str>(range) {
+            if !unselected && !object.selected(resource, &options.labels, &options.fields) {
+                continue;
+            }
+            if options.limit > 0 && page.objects.len() == options.limit {
+                more += 1;
+                if !unselected {
+                    break;
+                }
+            } else {
+                page.objects.push(Arc::clone(object));
+            }
+        }
+        if more > 0 {
+            if let Some(cache) = self.caches.of(resource) {
+                cache.keep(revision, snapshot);
+            }
+            page.finish(prefix, unselected.then_some(more));
+        }
+        page
+    }
+
+    /// A list at a revision of the past, from the store, which reads no more than the page needs.
     async fn list_history(
         &self,
         resource: &'static Resource,
@@ -156,49 +185,68 @@ impl Storage {
         start: &str,
         revision: i64,
     ) -> Result<Page, Status> {
-        if !start.starts_with(prefix) {
-            return Err(Status::bad_request("continue key is not valid: it belongs to another list"));
-        }
-        let request = pb::RangeRequest {
-            key: Bytes::copy_from_slice(start.as_bytes()),
-            range_end: keys::range_end(prefix),
-            revision,
-            ..pb::RangeRequest::default()
-        };
-        let answer = self.kv.range(request).await.map_err(|error| store_failure(&error))?;
+        let unselected = options.labels.is_empty() && options.fields.terms.is_empty();
         let mut page = Page { revision, ..Page::default() };
-        for pair in answer.kvs {
-            let key = String::from_utf8_lossy(&pair.key);
-            let Ok(object) = decode_object(resource.stored(), &key, &pair.value, pair.mod_revision) else { continue };
-            if !object.selected(resource, &options.labels, &options.fields) {
-                continue;
-            }
-            if options.limit > 0 && page.objects.len() == options.limit {
-                page.remaining = Some(page.remaining.unwrap_or(0) + 1);
-            } else {
+        let mut from = start.to_owned();
+        loop {
+            let wanted = if unselected { options.limit - page.objects.len().min(options.limit) } else { HISTORY_CHUNK };
+            let request = pb::RangeRequest {
+                key: Bytes::copy_from_slice(from.as_bytes()),
+                range_end: keys::range_end(prefix),
+                revision,
+                limit: if options.limit == 0 { 0 } else { i64::try_from(wanted).unwrap_or(i64::MAX) },
+                ..pb::RangeRequest::default()
+            };
+            let answer = match self.kv.range(request).await {
+                Ok(answer) => answer,
+                Err(error) => return Err(history_failure(&error, options, prefix, &from)),
+            };
+            let read = i64::try_from(answer.kvs.len()).unwrap_or(i64::MAX);
+            for pair in &answer.kvs {
+                let key = String::from_utf8_lossy(&pair.key);
+                let Ok(object) = decode_object(resource.stored(), &key, &pair.value, pair.mod_revision) else { continue };
+                if !object.selected(resource, &options.labels, &options.fields) {
+                    continue;
+                }
+                if options.limit > 0 && page.objects.len() == options.limit {
+                    page.finish(prefix, None);
+                    return Ok(page);
+                }
                 page.objects.push(Arc::new(object));
             }
+            match answer.kvs.last() {
+                Some(last) if answer.more => from = format!("{}\0", String::from_utf8_lossy(&last.key)),
+                _ => return Ok(page),
+            }
+            if unselected {
+                page.finish(prefix, usize::try_from(answer.count - read).ok());
+                return Ok(page);
+            }
         }
-        finish_page(&mut page);
-        Ok(page)
+    }
+}
+
+/// Why the past cannot be read: when it is compacted, the rest of a list can still be had as it is now.
+fn history_failure(error: &StoreError, options: &ListOptions, prefix: &str, from: &str) -> Status {
+    let status = store_failure(error);
+    if status.code != 410 || options.continue_token.is_empty() {
+        return status;
+    }
+    let mut status = Status::expired(INCONSISTENT_CONTINUE);
+    status.metadata = serde_json::json!({ "continue": continue_token::encode(prefix, from, None) });
+    status
+}
+
+impl Page {
+    /// Says that there is more after the page's last object.
+    fn finish(&mut self, prefix: &str, remaining: Option<usize>) {
+        if let Some(last) = self.objects.last() {
+            self.continue_token = continue_token::encode(prefix, &format!("{}\0", last.key), Some(self.revision));
+            self.remaining = remaining;
+        }
     }
 }
 
 fn range_end_text(prefix: &str) -> String {
     String::from_utf8_lossy(&keys::range_end(prefix)).into_owned()
-}
-
-fn finish_page(page: &mut Page) {
-    if page.remaining.is_some()
-        && let Some(last) = page.objects.last()
-    {
-        let token = Token { version: "meta.k8s.io/v1".into(), revision: page.revision, start: format!("{}\0", last.key) };
-        page.continue_token = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default());
-    }
-}
-
-fn decode_token(text: &str) -> Result<Token, Status> {
-    let wrong = |message: String| Status::bad_request(format!("continue key is not valid: {message}"));
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|error| wrong(error.to_string()))?;
-    serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))
 }
