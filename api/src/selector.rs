@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use std::fmt;
+
 use serde_json::Value;
 
 /// Where a selector finds the values of labels.
@@ -139,6 +141,25 @@ impl LabelSelector {
     #[must_use]
     pub fn matches_all(requirements: &[Requirement], labels: &impl LabelSource) -> bool {
         requirements.iter().all(|requirement| requirement.matches(labels))
+    }
+}
+
+/// The text form, by key.
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |requirement: &Requirement| match requirement {
+            Requirement::In(key, values) if values.len() == 1 => format!("{key}={}", values[0]),
+            Requirement::In(key, values) => format!("{key} in ({})", values.join(",")),
+            Requirement::NotIn(key, values) if values.len() == 1 => format!("{key}!={}", values[0]),
+            Requirement::NotIn(key, values) => format!("{key} notin ({})", values.join(",")),
+            Requirement::Exists(key) => key.clone(),
+            Requirement::DoesNotExist(key) => format!("!{key}"),
+            Requirement::GreaterThan(key, bound) => format!("{key}>{bound}"),
+            Requirement::LessThan(key, bound) => format!("{key}<{bound}"),
+        };
+        let mut parts: Vec<String> = self.requirements.iter().map(text).collect();
+        parts.sort_by(|one, other| one.trim_start_matches('!').cmp(other.trim_start_matches('!')));
+        formatter.write_str(&parts.join(","))
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
     cache,
     flowcontrol::{self, Gate},
     handlers::{
-        component_status, delete, encode, paths, read, subresource,
+        component_status, delete, encode, paths, read, scale, subresource,
         watch::{self, limit::Watches},
         write,
     },
@@ -266,7 +266,8 @@ impl ApiServer {
         if !info.subresource.is_empty() {
             return self.subresource(call, resource).await;
         }
-        if !resource.verbs.contains(&info.verb.as_str()) {
+        let onto_object = info.verb == "create" && !info.name.is_empty();
+        if onto_object || !resource.verbs.contains(&info.verb.as_str()) {
             return Err(Status::method_not_allowed());
         }
         if resource.key == COMPONENT_STATUSES {
@@ -313,7 +314,7 @@ impl ApiServer {
             return Err(Status::method_not_allowed());
         }
         match (part.name, info.verb.as_str()) {
-            ("scale", _) => subresource::scale(self, call, resource).await,
+            ("scale", _) => scale::answer(self, call, resource).await,
             ("binding", _) => subresource::bind(self, call, &info.name).await,
             ("token", _) if resource.key == SERVICE_ACCOUNTS => {
                 let mut request = review_body(call)?;

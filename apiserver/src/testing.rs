@@ -66,3 +66,28 @@ pub async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.unwrap()
 }
+
+/// An answer as it came.
+pub struct Answer {
+    pub code: StatusCode,
+    pub headers: http::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON; null where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+}
+
+/// A request of the API server itself with any headers.
+pub async fn send(handle: &Handle, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = handle.call(UserInfo::apiserver(), request.body(body.into()).unwrap()).await;
+    let (head, body) = response.into_parts();
+    Answer { code: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
+}

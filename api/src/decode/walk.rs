@@ -451,6 +451,8 @@ fn walk_struct<'de, A: MapAccess<'de>>(
 fn is_kept(field: &Field, value: &Value) -> bool {
     match (&field.shape, value) {
         (_, Value::Null) => false,
+        // An empty list here takes all ownership away.
+        (Shape::List(_), Value::Array(_)) if field.name == "managedFields" => true,
         (Shape::List(_), Value::Array(items)) => field.required || !items.is_empty(),
         (Shape::Map(_), Value::Object(members)) => field.required || !members.is_empty(),
         _ => true,

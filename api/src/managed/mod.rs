@@ -23,7 +23,7 @@ pub use apply::{Application, apply};
 pub use fields::FieldSet;
 pub use manager::{default_manager, validate_manager};
 pub use scale::{from_scale, to_scale};
-pub use update::{Writer, created, update};
+pub use update::{Writer, created, keep_times, update};
 
 #[cfg(test)]
 mod tests;

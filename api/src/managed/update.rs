@@ -83,6 +83,26 @@ pub fn update(owned: &Owned<'_>, live: &Value, new: &mut Value, writer: &Writer<
     entries::set(new, entries::cap(give(entries, comparison, writer)));
 }
 
+/// Keeps the owners' times of a write that changed nothing else: it is no write.
+pub fn keep_times(old: &Value, new: &mut Value) {
+    let untimed = |object: &Value| {
+        let mut entries = entries::of_stored(object);
+        entries.iter_mut().for_each(|entry| entry.time = None);
+        entries
+    };
+    if meta::get(old, "managedFields") == meta::get(new, "managedFields") || untimed(old) != untimed(new) {
+        return;
+    }
+    let plain = |object: &Value| {
+        let mut object = object.clone();
+        meta::remove(&mut object, "managedFields");
+        object
+    };
+    if plain(old) == plain(new) {
+        meta::copy(new, old, "managedFields");
+    }
+}
+
 /// Takes what was changed from all owners, and gives it to the writer.
 fn give(mut entries: Vec<Entry>, comparison: Comparison, writer: &Writer<'_>) -> Vec<Entry> {
     let changed = comparison.changed();

@@ -100,6 +100,18 @@ pub fn apply(
     }
 }
 
+/// An object that came out of an apply, cleaned of what its type does not keep.
+///
+/// # Errors
+/// A value of the wrong form, such as a malformed quantity.
+pub fn clean(object: Value, type_: &'static Type) -> Result<Value, Status> {
+    let (object, findings) = walk_value(object, type_, Dialect::Converter);
+    match findings.error {
+        Some(error) => Err(Status::failure(500, "", format!("failed to convert new typed object to object: {error}"))),
+        None => Ok(object),
+    }
+}
+
 fn refuse(shown: &str, error: String) -> Status {
     Status::invalid("", "", "", &[FieldError::invalid("patch", &shown.into(), error)])
 }

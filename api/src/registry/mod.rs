@@ -20,6 +20,7 @@ use crate::strategy::Strategy;
 mod entries;
 pub mod reviews;
 mod stored;
+mod update;
 
 /// One resource.
 pub struct Resource {

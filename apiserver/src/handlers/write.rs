@@ -3,8 +3,9 @@
 use http::{Response, StatusCode, header};
 use jiff::Timestamp;
 use kontiki_api::{
-    decode::{self, Expected, FieldValidation},
+    decode::{self, Expected},
     field::FieldError,
+    managed,
     object::{self, Encoded, meta, text},
     patch::{self, PatchType},
     protobuf,
@@ -13,10 +14,11 @@ use kontiki_api::{
 };
 use serde_json::{Value, json};
 
-use super::encode;
+use super::{apply, encode, options, ownership, yaml};
 use crate::{
     addresses,
     admission::{Operation, Request},
+    authorization::Attributes,
     limits::EVENT_SECONDS,
     negotiate,
     response::{self, Body},
@@ -26,9 +28,11 @@ use crate::{
 
 /// How often another address is tried.
 const ALLOCATION_ATTEMPTS: u32 = 32;
+/// How often another name is made up.
+const NAME_ATTEMPTS: u32 = 8;
 /// Patches that are taken.
-const PATCH_TYPES: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const PATCH_TYPES: [&str; 4] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", apply::MEDIA_TYPE];
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,34 +58,37 @@ impl Part {
             name => Self::Named(name),
         }
     }
-}
 
-/// `fieldValidation` of a request.
-pub fn field_validation(call: &Call) -> Result<FieldValidation, Status> {
-    let text = call.info.parameter("fieldValidation");
-    FieldValidation::parse(text).ok_or_else(|| {
-        let message = format!("fieldValidation: Unsupported value: {text:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"");
-        Status::bad_request(message)
-    })
+    /// The subresource; empty for the object's own path.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Main => "",
+            Self::Status => "status",
+            Self::Finalize => "finalize",
+            Self::Named(name) => name,
+        }
+    }
 }
 
 /// Whether nothing is to be stored.
 pub fn is_dry_run(call: &Call) -> Result<bool, Status> {
-    match call.info.parameter("dryRun") {
-        "" => Ok(false),
-        "All" => Ok(true),
-        other => Err(Status::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""))),
-    }
+    let kind = match call.info.verb.as_str() {
+        "create" => "CreateOptions",
+        "update" => "UpdateOptions",
+        "patch" => "PatchOptions",
+        _ => "DeleteOptions",
+    };
+    options::dry_run(call).map_err(|error| Status::invalid("meta.k8s.io", kind, "", &[error]))
 }
 
 /// The body as JSON: YAML and protobuf are converted.
 pub fn json_body(call: &Call) -> Result<bytes::Bytes, Status> {
-    let media = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match media.split(';').next().unwrap_or_default().trim() {
+    match media_type(call) {
         "" | "application/json" => Ok(call.body.clone()),
         "application/yaml" => {
-            let value: Value = serde_norway::from_slice(&call.body).map_err(|error| Status::bad_request(error.to_string()))?;
-            Ok(bytes::Bytes::from(value.to_string()))
+            let document = yaml::decode(&call.body).map_err(Status::bad_request)?;
+            Ok(bytes::Bytes::from(document.value.to_string()))
         }
         protobuf::MEDIA_TYPE => {
             let value = protobuf::decode(&call.body).map_err(|error| Status::bad_request(error.to_string()))?;
@@ -91,19 +98,60 @@ pub fn json_body(call: &Call) -> Result<bytes::Bytes, Status> {
     }
 }
 
+/// How the owners of fields are noted.
+#[derive(Clone, Copy, Debug)]
+pub enum Owners<'a> {
+    /// The manager owns what the write changes.
+    Written(&'a str),
+    /// They came out of an apply.
+    Applied,
+}
+
 /// create.
 pub async fn create(server: &ApiServer, call: &Call, resource: &'static Resource) -> Result<Response<Body>, Status> {
-    let accepted = negotiate::accept(&call.headers)?;
+    let options = options::of_write(call, "CreateOptions", false)?;
     let expected = Expected::of(resource).ok_or_else(|| Status::internal_error("the kind has no schema"))?;
-    let decoded = decode::decode(&json_body(call)?, expected, field_validation(call)?)?;
-    let mut warnings = decoded.warnings;
+    let decoded = decode::decode(&json_body(call)?, expected, options.validation)?;
     let mut object = decoded.object;
     check_namespace(&mut object, resource, &call.info.namespace)?;
+    if !matches!(meta::resource_version(&object), "" | "0") {
+        return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
+    }
+    resource.strategy.set_defaults(&mut object);
+    let owners = Owners::Written(&options.manager);
+    let mut attempt = 0;
+    loop {
+        let created = create_object(server, call, resource, object.clone(), owners, decoded.warnings.clone()).await;
+        match created {
+            // The name that was made up is taken: make up another.
+            Err(status) if status.reason == "AlreadyExists" && meta::name(&object).is_empty() => {
+                attempt += 1;
+                if attempt == NAME_ATTEMPTS {
+                    return Err(status);
+                }
+            }
+            created => return created,
+        }
+    }
+}
+
+/// Creates an object as it was asked for and defaulted.
+pub async fn create_object(
+    server: &ApiServer,
+    call: &Call,
+    resource: &'static Resource,
+    mut object: Value,
+    owners: Owners<'_>,
+    mut warnings: Vec<String>,
+) -> Result<Response<Body>, Status> {
+    let accepted = negotiate::accept(&call.headers)?;
     let now = Timestamp::now();
     object::before_create(&mut object, &uuid::Uuid::new_v4().to_string(), rand::random(), now);
-    resource.strategy.set_defaults(&mut object);
     let mut object = resource.to_stored(object);
     let strategy = resource.stored().strategy;
+    if let Owners::Written(manager) = owners {
+        ownership::created(resource, &mut object, manager, now);
+    }
     let name = meta::name(&object).to_owned();
     let request = Request::of(call, resource, Operation::Create, &name)?;
     server.admission.mutate(server, &request, &mut object, &Value::Null).await?;
@@ -155,7 +203,8 @@ async fn event_lease(server: &ApiServer) -> Result<i64, Status> {
     Ok(answer.id)
 }
 
-fn check_namespace(object: &mut Value, resource: &Resource, namespace: &str) -> Result<(), Status> {
+/// Fills in the request's namespace, and refuses another.
+pub fn check_namespace(object: &mut Value, resource: &Resource, namespace: &str) -> Result<(), Status> {
     if !resource.key.namespaced {
         return Ok(());
     }
@@ -177,39 +226,74 @@ fn refusal(resource: &Resource, object: &Value, errors: &[FieldError]) -> Status
     Status::invalid(resource.key.group, resource.key.kind, meta::name(object), errors)
 }
 
+/// Refuses an object that has another name than the path.
+pub fn check_name(object: &Value, call: &Call) -> Result<(), Status> {
+    let (name, wanted) = (meta::name(object), &call.info.name);
+    if name.is_empty() || name == wanted {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({wanted})")))
+}
+
 /// update of a part.
 pub async fn update(server: &ApiServer, call: &Call, resource: &'static Resource, part: Part) -> Result<Response<Body>, Status> {
+    let options = options::of_write(call, "UpdateOptions", false)?;
     let expected = Expected::of(resource).ok_or_else(|| Status::internal_error("the kind has no schema"))?;
-    let decoded = decode::decode(&json_body(call)?, expected, field_validation(call)?)?;
+    let decoded = decode::decode(&json_body(call)?, expected, options.validation)?;
     let mut sent = decoded.object;
     check_namespace(&mut sent, resource, &call.info.namespace)?;
     if meta::name(&sent).is_empty() {
         let error = FieldError::required("metadata.name", "name must be provided");
         return Err(Status::invalid(resource.key.group, resource.key.kind, "", &[error]));
     }
-    if meta::name(&sent) != call.info.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({}) does not match the name on the URL ({})",
-            meta::name(&sent),
-            call.info.name
-        )));
-    }
+    check_name(&sent, call)?;
     resource.strategy.set_defaults(&mut sent);
-    let sent = resource.to_stored(sent);
-    change_with(server, call, resource, part, decoded.warnings, move |_| Ok(sent.clone())).await
+    let owners = Owners::Written(&options.manager);
+    let stored = resource.to_stored(sent.clone());
+    let changed = change_with(server, call, resource, part, owners, decoded.warnings.clone(), move |_| Ok(stored.clone())).await;
+    match changed {
+        Err(status) if status.code == 404 && part == Part::Main && resource.stored().is_created_by_update() => {
+            create_by_update(server, call, resource, sent, owners, decoded.warnings).await
+        }
+        changed => changed,
+    }
+}
+
+/// An update of an object that is not there creates it, for the kinds that say so.
+async fn create_by_update(
+    server: &ApiServer,
+    call: &Call,
+    resource: &'static Resource,
+    object: Value,
+    owners: Owners<'_>,
+    warnings: Vec<String>,
+) -> Result<Response<Body>, Status> {
+    let attributes = Attributes { verb: "create".into(), ..Attributes::of_request(&call.info) };
+    server.authorize(&call.user, &attributes).await?;
+    if !matches!(meta::resource_version(&object), "" | "0") || !meta::uid(&object).is_empty() {
+        return Err(Status::not_found(resource.key.group, resource.key.plural, &call.info.name));
+    }
+    create_object(server, call, resource, object, owners, warnings).await
 }
 
 /// patch of a part.
 pub async fn patch(server: &ApiServer, call: &Call, resource: &'static Resource, part: Part) -> Result<Response<Body>, Status> {
+    if media_type(call) == apply::MEDIA_TYPE {
+        return apply::apply(server, call, resource, part).await;
+    }
     let patch_type = patch_type(call)?;
+    let options = options::of_write(call, "PatchOptions", false)?;
     let type_ = resource.type_().ok_or_else(|| Status::internal_error("the kind has no schema"))?;
-    let (body, validation) = (call.body.clone(), field_validation(call)?);
+    let body = call.body.clone();
     let warnings = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
     let seen = std::sync::Arc::clone(&warnings);
-    let mut answer = change_with(server, call, resource, part, Vec::new(), move |old| {
-        let patched = patch::apply(patch_type, &resource.to_served(old.clone()), &body, type_, validation)?;
+    let owners = Owners::Written(&options.manager);
+    let mut answer = change_with(server, call, resource, part, owners, Vec::new(), move |old| {
+        let patched = patch::apply(patch_type, &resource.to_served(old.clone()), &body, type_, options.validation)?;
         *seen.lock() = patched.warnings;
         let mut object = patched.object;
+        check_namespace(&mut object, resource, &call.info.namespace)?;
+        check_name(&object, call)?;
         resource.strategy.set_defaults(&mut object);
         Ok(resource.to_stored(object))
     })
@@ -218,23 +302,31 @@ pub async fn patch(server: &ApiServer, call: &Call, resource: &'static Resource,
     Ok(answer)
 }
 
-/// Kind of a patch, from its media type.
-pub fn patch_type(call: &Call) -> Result<PatchType, Status> {
+/// Media type of a body, parameters left out.
+#[must_use]
+pub fn media_type(call: &Call) -> &str {
     let media = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    PatchType::from_media_type(media).ok_or_else(|| Status::unsupported_media_type(&PATCH_TYPES))
+    media.split(';').next().unwrap_or_default().trim()
 }
 
-async fn change_with(
+/// Kind of a patch, from its media type.
+pub fn patch_type(call: &Call) -> Result<PatchType, Status> {
+    PatchType::from_media_type(media_type(call)).ok_or_else(|| Status::unsupported_media_type(&PATCH_TYPES))
+}
+
+/// Changes a part of an object to what `compute` makes of its newest state.
+pub async fn change_with(
     server: &ApiServer,
     call: &Call,
     resource: &'static Resource,
     part: Part,
+    owners: Owners<'_>,
     warnings: Vec<String>,
     mut compute: impl FnMut(&Value) -> Result<Value, Status>,
 ) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accept(&call.headers)?;
     let request = Request::of(call, resource, Operation::Update, &call.info.name)?;
-    let change = Change { server, resource, part, request: &request, random: rand::random() };
+    let change = Change { server, resource, part, owners, request: &request, random: rand::random() };
     let mut allocation = 0;
     let mut transaction = server.storage.begin(resource, request.namespace, request.name).await?;
     let (written, object) = loop {
@@ -271,6 +363,7 @@ struct Change<'a> {
     server: &'a ApiServer,
     resource: &'static Resource,
     part: Part,
+    owners: Owners<'a>,
     request: &'a Request<'a>,
     /// Chooses addresses.
     random: u32,
@@ -281,11 +374,20 @@ impl Change<'_> {
     async fn decide(&self, mut new: Value, old: &Value, allocation: u32) -> Result<Outcome, Status> {
         let key = &self.resource.key;
         self.check_preconditions(&new, old)?;
+        if matches!(meta::resource_version(&new), "" | "0") {
+            meta::copy(&mut new, old, "resourceVersion");
+        }
         object::before_update(&mut new, old);
         let admission = &self.server.admission;
         admission.mutate(self.server, self.request, &mut new, old).await?;
         let errors = self.prepare(&mut new, old);
         refuse(self.resource, &new, &errors)?;
+        match self.owners {
+            Owners::Written(manager) => {
+                ownership::updated(self.resource, self.part.name(), old, &mut new, manager, Timestamp::now());
+            }
+            Owners::Applied => managed::keep_times(old, &mut new),
+        }
         admission.validate(self.server, self.request, &new, old).await?;
         if meta::is_deleting(&new) && is_finished(&new) {
             let guard = if *key == kontiki_api::resources::SERVICES { addresses::release(old) } else { Guard::default() };
@@ -305,6 +407,10 @@ impl Change<'_> {
         let (sent, current) = (meta::resource_version(new), meta::resource_version(old));
         if !sent.is_empty() && sent != "0" && sent != current {
             return Err(Status::modified(key.group, key.plural, name));
+        }
+        if matches!(sent, "" | "0") && self.resource.stored().needs_version() {
+            let error = FieldError::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
+            return Err(refusal(self.resource, old, &[error]));
         }
         if !meta::uid(new).is_empty() && meta::uid(new) != meta::uid(old) {
             let (wanted, found) = (meta::uid(new), meta::uid(old));

@@ -151,6 +151,12 @@ impl Transaction<'_> {
         &self.before
     }
 
+    /// Revision of the object's last change.
+    #[must_use]
+    pub fn resource_version(&self) -> i64 {
+        self.current.resource_version()
+    }
+
     /// Commits what was decided. `None`: the object has changed, or the decision was an error made from an old one;
     /// decide again.
     pub async fn commit(&mut self, outcome: Result<Outcome, Status>) -> Result<Option<Written>, Status> {

@@ -247,8 +247,9 @@ impl Watch {
     fn decode(&self, event: &mvccpb::Event) -> Option<Event> {
         let pair = event.kv.as_ref()?;
         let key = std::str::from_utf8(&pair.key).ok()?;
-        let object =
-            |pair: &mvccpb::KeyValue| decode_object(self.resource.stored(), key, &pair.value, pair.mod_revision).ok().map(Arc::new);
+        let object = |pair: &mvccpb::KeyValue| {
+            decode_object(self.resource.stored(), key, &pair.value, pair.mod_revision).ok().map(Arc::new)
+        };
         let before = event.prev_kv.as_ref().and_then(object);
         let put = event.r#type == mvccpb::event::EventType::Put as i32;
         let change = if put { Change::Put(object(pair)?, before) } else { Change::Delete(before?) };
