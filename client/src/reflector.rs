@@ -3,7 +3,11 @@
 //! The picture holds projections: `T` decodes only what its consumer needs. Whoever wants to know
 //! of changes is called back, in order, after the picture has changed; the call must not block.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use kontiki_api::resources::ResourceKey;
 use parking_lot::RwLock;
@@ -92,8 +96,64 @@ struct Entry<T> {
     resource_version: String,
 }
 
+/// Words under which an object is found besides its name.
+pub type Index<T> = fn(&T) -> Vec<String>;
+
 struct Picture<T> {
-    objects: HashMap<ObjectKey, Entry<T>>,
+    objects: BTreeMap<ObjectKey, Entry<T>>,
+    index: Index<T>,
+    words: HashMap<String, BTreeSet<ObjectKey>>,
+}
+
+impl<T> Picture<T> {
+    fn new(index: Index<T>) -> Self {
+        Self { objects: BTreeMap::new(), index, words: HashMap::new() }
+    }
+
+    /// Puts an entry in, or takes one out; returns what was there.
+    fn replace(&mut self, key: &ObjectKey, entry: Option<Entry<T>>) -> Option<Arc<T>> {
+        let fresh = entry.as_ref().map(|entry| (self.index)(&entry.object)).unwrap_or_default();
+        let old = match entry {
+            Some(entry) => self.objects.insert(key.clone(), entry),
+            None => self.objects.remove(key),
+        };
+        let old = old.map(|entry| entry.object);
+        for word in old.as_deref().map(self.index).unwrap_or_default() {
+            if let Some(keys) = self.words.get_mut(&word) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.words.remove(&word);
+                }
+            }
+        }
+        for word in fresh {
+            self.words.entry(word).or_default().insert(key.clone());
+        }
+        old
+    }
+}
+
+/// A picture's follower that has not begun: listeners may want to read the picture they are told about.
+pub struct Prepared<T> {
+    client: Client,
+    key: ResourceKey,
+    options: ReflectorOptions,
+    picture: Arc<RwLock<Picture<T>>>,
+    synced: watch::Sender<bool>,
+}
+
+impl<T: DeserializeOwned + Send + Sync + 'static> Prepared<T> {
+    /// Begins to follow; ends with `cancel`.
+    pub fn start(self, on_change: impl Fn(&Change<T>) + Send + Sync + 'static, cancel: CancellationToken) {
+        let Self { client, key, options, picture, synced } = self;
+        let follower = Follower { client, key, options, picture, on_change: Box::new(on_change), synced };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = follower.run() => {}
+            }
+        });
+    }
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Reflector<T> {
@@ -105,30 +165,27 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Reflector<T> {
         on_change: impl Fn(&Change<T>) + Send + Sync + 'static,
         cancel: CancellationToken,
     ) -> Self {
-        let picture = Arc::new(RwLock::new(Picture { objects: HashMap::new() }));
-        let (synced_sender, synced) = watch::channel(false);
-        let follower = Follower {
-            client,
-            key,
-            options,
-            picture: Arc::clone(&picture),
-            on_change: Box::new(on_change),
-            synced: synced_sender,
-        };
-        tokio::spawn(async move {
-            tokio::select! {
-                () = cancel.cancelled() => {}
-                () = follower.run() => {}
-            }
-        });
-        Self { picture, synced }
+        let (reflector, prepared) = Self::prepare(client, key, options, |_| Vec::new());
+        prepared.start(on_change, cancel);
+        reflector
+    }
+
+    /// An empty picture and what will follow; `index` says under which words objects are found.
+    #[must_use]
+    pub fn prepare(client: Client, key: ResourceKey, options: ReflectorOptions, index: Index<T>) -> (Self, Prepared<T>) {
+        let picture = Arc::new(RwLock::new(Picture::new(index)));
+        let (sender, synced) = watch::channel(false);
+        let prepared = Prepared { client, key, options, picture: Arc::clone(&picture), synced: sender };
+        (Self { picture, synced }, prepared)
     }
 
     /// A picture that follows nothing, for tests of what reads one.
     #[must_use]
     pub fn fixed(objects: impl IntoIterator<Item = (ObjectKey, T)>) -> Self {
-        let entry = |(key, object)| (key, Entry { object: Arc::new(object), resource_version: String::new() });
-        let picture = Picture { objects: objects.into_iter().map(entry).collect() };
+        let mut picture = Picture::new(|_| Vec::new());
+        for (key, object) in objects {
+            picture.replace(&key, Some(Entry { object: Arc::new(object), resource_version: String::new() }));
+        }
         Self { picture: Arc::new(RwLock::new(picture)), synced: watch::channel(true).1 }
     }
 
@@ -139,13 +196,30 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Reflector<T> {
         self.picture.read().objects.get(&key).map(|entry| Arc::clone(&entry.object))
     }
 
-    /// All objects, in no order.
+    /// All objects of a namespace, in order of their names.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
+        let picture = self.picture.read();
+        let from = picture.objects.range(ObjectKey::new(namespace, "")..);
+        let near = from.take_while(|(key, _)| *key.namespace == *namespace);
+        near.map(|(_, entry)| Arc::clone(&entry.object)).collect()
+    }
+
+    /// All objects that the index lists under a word.
+    #[must_use]
+    pub fn indexed(&self, word: &str) -> Vec<Arc<T>> {
+        let picture = self.picture.read();
+        let keys = picture.words.get(word).into_iter().flatten();
+        keys.filter_map(|key| picture.objects.get(key)).map(|entry| Arc::clone(&entry.object)).collect()
+    }
+
+    /// All objects, in order of their keys.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<T>> {
         self.picture.read().objects.values().map(|entry| Arc::clone(&entry.object)).collect()
     }
 
-    /// All objects with their keys, in no order.
+    /// All objects with their keys, in order.
     #[must_use]
     pub fn entries(&self) -> Vec<(ObjectKey, Arc<T>)> {
         self.picture.read().objects.iter().map(|(key, entry)| (key.clone(), Arc::clone(&entry.object))).collect()
@@ -293,14 +367,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Follower<T> {
 
     fn apply(&self, key: ObjectKey, entry: Option<Entry<T>>) {
         let new = entry.as_ref().map(|entry| Arc::clone(&entry.object));
-        let old = {
-            let mut picture = self.picture.write();
-            match entry {
-                Some(entry) => picture.objects.insert(key.clone(), entry),
-                None => picture.objects.remove(&key),
-            }
-        };
-        let old = old.map(|entry| entry.object);
+        let old = self.picture.write().replace(&key, entry);
         if old.is_some() || new.is_some() {
             (self.on_change)(&Change { key, old, new });
         }
@@ -322,5 +389,26 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Follower<T> {
             }
             Err(error) => Err(Error::Decode { path: format!("{}/{}", self.key.plural, head.name), message: error.to_string() }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_found_by_namespace_and_by_word() {
+        let mut picture = Picture::new(|value: &u32| vec![if value % 2 == 0 { "even" } else { "odd" }.to_owned()]);
+        let entry = |value: u32| Some(Entry { object: Arc::new(value), resource_version: String::new() });
+        for (namespace, name, value) in [("a", "x", 1), ("b", "x", 2), ("b", "y", 3), ("c", "x", 4)] {
+            picture.replace(&ObjectKey::new(namespace, name), entry(value));
+        }
+        picture.replace(&ObjectKey::new("c", "x"), entry(5));
+        picture.replace(&ObjectKey::new("a", "x"), None);
+        let reflector = Reflector { picture: Arc::new(RwLock::new(picture)), synced: watch::channel(true).1 };
+        let values = |found: Vec<Arc<u32>>| found.into_iter().map(|value| *value).collect::<Vec<_>>();
+        assert_eq!(values(reflector.in_namespace("b")), [2, 3]);
+        assert_eq!(values(reflector.indexed("odd")), [3, 5]);
+        assert_eq!(values(reflector.indexed("even")), [2]);
     }
 }

@@ -1,53 +1,161 @@
-//! What the controllers share while they lead: one reflector for each kind, and who is told of its changes.
+//! What the controllers share while they lead: one reflector for each kind.
 
 use std::sync::Arc;
 
 use kontiki_api::resources::{
-    CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICE_ACCOUNTS, SERVICES,
+    CONFIG_MAPS, CONTROLLER_REVISIONS, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS,
+    HORIZONTAL_POD_AUTOSCALERS, JOBS, LEASES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES,
+    POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, SERVICE_ACCOUNTS, SERVICES, STATEFUL_SETS,
+    STORAGE_CLASSES,
 };
 use kontiki_client::{
     Client,
     events::Recorder,
-    queue::WorkQueue,
-    reflector::{Change, ObjectKey, Reflector, ReflectorOptions},
+    reflector::{Reflector, ReflectorOptions},
 };
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Options, deployment, endpoint_slice, garbage,
-    model::{Bare, Meta, Pod, Workload, matches},
-    namespace, node_ipam, node_lifecycle, replica_set,
-    run::Queue,
-    service_account,
+    CONTROLLERS, Options,
+    autoscaler::HorizontalPodAutoscaler,
+    cron_job::CronJob,
+    daemon_set::DaemonSet,
+    disruption::PodDisruptionBudget,
+    endpoint_slice::{Service, Slice},
+    endpoints::Endpoints,
+    job::Job,
+    model::{Bare, Meta, Object, Pod, ReplicationController, Workload},
+    namespace::Namespace,
+    node_lifecycle::{Lease, Node},
+    revisions::ControllerRevision,
+    service_account::ConfigMap,
+    shared::{Followed, Shared},
+    stateful_set::StatefulSet,
+    volume::{Claim, StorageClass, Volume},
 };
 
-/// The shared part.
-pub struct Context {
-    /// Options.
-    pub options: Options,
-    /// Records events.
-    pub recorder: Recorder,
-    /// Pods.
-    pub pods: Reflector<Pod>,
-    /// ReplicaSets.
-    pub replica_sets: Reflector<Workload>,
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident: $kind:ty = $key:expr, $options:expr, $index:expr;)*) => {
+        /// The shared part.
+        pub struct Context {
+            /// Options.
+            pub options: Options,
+            /// Records events.
+            pub recorder: Recorder,
+            $($(#[$doc])* pub $name: Shared<$kind>,)*
+        }
+
+        impl Context {
+            fn new(options: Options, cancel: &CancellationToken) -> Self {
+                let client = options.client.clone();
+                let recorder = Recorder::start(client.clone(), "kube-controller-manager", "", cancel.clone());
+                Self { $($name: Shared::with(&client, $key, $options, $index),)* options, recorder }
+            }
+
+            /// Every kind that is followed.
+            pub fn followed(&self) -> Vec<&dyn Followed> {
+                vec![$(&self.$name),*]
+            }
+        }
+    };
+}
+
+fn all() -> ReflectorOptions {
+    ReflectorOptions::default()
+}
+
+fn within(namespace: &str) -> ReflectorOptions {
+    ReflectorOptions { namespace: namespace.to_owned(), ..ReflectorOptions::default() }
+}
+
+fn no_words<T>(_: &T) -> Vec<String> {
+    Vec::new()
+}
+
+kinds! {
+    /// Pods, by owner, by node, by claim; those without an owner by namespace.
+    pods: Pod = PODS, all(), pod_words;
+    /// ReplicaSets, by owner.
+    replica_sets: Workload = REPLICA_SETS, all(), owner_words;
+    /// ReplicationControllers.
+    replication_controllers: ReplicationController = REPLICATION_CONTROLLERS, all(), no_words;
     /// Deployments.
-    pub deployments: Reflector<Workload>,
+    deployments: Workload = DEPLOYMENTS, all(), no_words;
+    /// DaemonSets.
+    daemon_sets: DaemonSet = DAEMON_SETS, all(), no_words;
+    /// StatefulSets.
+    stateful_sets: StatefulSet = STATEFUL_SETS, all(), no_words;
+    /// ControllerRevisions, by owner.
+    controller_revisions: ControllerRevision = CONTROLLER_REVISIONS, all(), owner_words;
+    /// Jobs, by owner.
+    jobs: Job = JOBS, all(), owner_words;
+    /// CronJobs.
+    cron_jobs: CronJob = CRON_JOBS, all(), no_words;
+    /// PodDisruptionBudgets.
+    budgets: PodDisruptionBudget = POD_DISRUPTION_BUDGETS, all(), no_words;
+    /// HorizontalPodAutoscalers.
+    autoscalers: HorizontalPodAutoscaler = HORIZONTAL_POD_AUTOSCALERS, all(), no_words;
     /// Services.
-    pub services: Reflector<endpoint_slice::Service>,
+    services: Service = SERVICES, all(), no_words;
     /// EndpointSlices.
-    pub endpoint_slices: Reflector<endpoint_slice::Slice>,
+    endpoint_slices: Slice = ENDPOINT_SLICES, all(), service_words;
+    /// Endpoints.
+    endpoints: Endpoints = ENDPOINTS, all(), no_words;
     /// Namespaces.
-    pub namespaces: Reflector<namespace::Namespace>,
+    namespaces: Namespace = NAMESPACES, all(), no_words;
     /// ServiceAccounts.
-    pub service_accounts: Reflector<Bare>,
+    service_accounts: Bare = SERVICE_ACCOUNTS, all(), no_words;
     /// ConfigMaps.
-    pub config_maps: Reflector<service_account::ConfigMap>,
+    config_maps: ConfigMap = CONFIG_MAPS, all(), no_words;
     /// Nodes.
-    pub nodes: Reflector<node_lifecycle::Node>,
+    nodes: Node = NODES, all(), no_words;
     /// Leases of nodes.
-    pub leases: Reflector<node_lifecycle::Lease>,
+    leases: Lease = LEASES, within("kube-node-lease"), no_words;
+    /// PersistentVolumes.
+    volumes: Volume = PERSISTENT_VOLUMES, all(), no_words;
+    /// PersistentVolumeClaims.
+    claims: Claim = PERSISTENT_VOLUME_CLAIMS, all(), no_words;
+    /// StorageClasses.
+    storage_classes: StorageClass = STORAGE_CLASSES, all(), no_words;
+}
+
+fn owner_word(uid: &str) -> String {
+    format!("owner/{uid}")
+}
+
+fn orphan_word(namespace: &str) -> String {
+    format!("orphan/{namespace}")
+}
+
+fn owner_words<T: Object>(object: &T) -> Vec<String> {
+    let meta = object.metadata();
+    vec![meta.controller().map_or_else(|| orphan_word(&meta.namespace), |owner| owner_word(&owner.uid))]
+}
+
+fn service_words(slice: &Slice) -> Vec<String> {
+    let service = slice.metadata.label(crate::endpoint_slice::SERVICE_NAME);
+    vec![format!("service/{}/{service}", slice.metadata.namespace)]
+}
+
+fn pod_words(pod: &Pod) -> Vec<String> {
+    let mut words = owner_words(pod);
+    if !pod.spec.node_name.is_empty() {
+        words.push(format!("node/{}", pod.spec.node_name));
+    }
+    words.extend(pod.claims().map(|claim| format!("claim/{claim}")));
+    words
+}
+
+/// Objects that an owner manages, and those near it that nobody does.
+pub fn near<T: Object + serde::de::DeserializeOwned>(reflector: &Reflector<T>, owner: &Meta) -> Vec<Arc<T>> {
+    let mut found = reflector.indexed(&owner_word(&owner.uid));
+    found.extend(reflector.indexed(&orphan_word(&owner.namespace)));
+    found
+}
+
+/// Objects that an owner manages.
+pub fn owned<T: Object + serde::de::DeserializeOwned>(reflector: &Reflector<T>, owner: &Meta) -> Vec<Arc<T>> {
+    reflector.indexed(&owner_word(&owner.uid))
 }
 
 impl Context {
@@ -55,214 +163,34 @@ impl Context {
     pub fn client(&self) -> &Client {
         &self.options.client
     }
-}
 
-struct Queues {
-    replica_sets: Queue,
-    deployments: Queue,
-    services: Queue,
-    namespaces: Queue,
-    accounts: Queue,
-    nodes: Queue,
-    node_health: Queue,
-}
-
-impl Queues {
-    fn new() -> Self {
-        let queue = |name| Arc::new(WorkQueue::new(name));
-        Self {
-            replica_sets: queue("replicaset"),
-            deployments: queue("deployment"),
-            services: queue("endpoint_slice"),
-            namespaces: queue("namespace"),
-            accounts: queue("serviceaccount"),
-            nodes: queue("node_ipam"),
-            node_health: queue("node_lifecycle"),
-        }
+    /// Pods bound to a node.
+    pub fn pods_on(&self, node: &str) -> Vec<Arc<Pod>> {
+        self.pods.indexed(&format!("node/{node}"))
     }
-}
 
-/// Every version of an object that a change is about.
-fn versions<T>(change: &Change<T>) -> impl Iterator<Item = &Arc<T>> {
-    change.old.iter().chain(&change.new)
-}
+    /// Pods that use a claim.
+    pub fn pods_with(&self, claim: &Meta) -> Vec<Arc<Pod>> {
+        self.pods.indexed(&format!("claim/{}", claim.key()))
+    }
 
-fn owner_key(meta: &Meta, kind: &str) -> Option<ObjectKey> {
-    let owner = meta.controller().filter(|owner| owner.kind == kind)?;
-    Some(ObjectKey::new(meta.namespace.clone(), owner.name.clone()))
+    /// EndpointSlices that a Service's label is on.
+    pub fn slices_of(&self, namespace: &str, service: &str) -> Vec<Arc<Slice>> {
+        self.endpoint_slices.indexed(&format!("service/{namespace}/{service}"))
+    }
 }
 
 /// Runs every controller until `cancel`.
 pub async fn lead(options: Options, cancel: CancellationToken) {
-    let queues = Arc::new(Queues::new());
-    let context = Arc::new(follow(options, &queues, &cancel));
-    let reflectors = async {
-        tokio::join!(
-            context.pods.synced(),
-            context.replica_sets.synced(),
-            context.deployments.synced(),
-            context.services.synced(),
-            context.endpoint_slices.synced(),
-            context.namespaces.synced(),
-            context.service_accounts.synced(),
-            context.config_maps.synced(),
-            context.nodes.synced(),
-            context.leases.synced(),
-        )
-    };
+    let context = Arc::new(Context::new(options, &cancel));
+    let controllers: Vec<_> = CONTROLLERS.iter().map(|start| start(&context, cancel.clone())).collect();
+    let followed = context.followed();
+    followed.iter().for_each(|kind| kind.start(cancel.clone()));
+    let synced = futures::future::join_all(followed.iter().map(|kind| kind.synced()));
     // What is decided on half a picture would be wrong.
     tokio::select! {
-        _ = reflectors => {}
+        _ = synced => {}
         () = cancel.cancelled() => return,
     }
-    tokio::join!(
-        replica_set::run(Arc::clone(&context), Arc::clone(&queues.replica_sets), cancel.clone()),
-        deployment::run(Arc::clone(&context), Arc::clone(&queues.deployments), cancel.clone()),
-        endpoint_slice::run(Arc::clone(&context), Arc::clone(&queues.services), cancel.clone()),
-        namespace::run(Arc::clone(&context), Arc::clone(&queues.namespaces), cancel.clone()),
-        service_account::run(Arc::clone(&context), Arc::clone(&queues.accounts), cancel.clone()),
-        node_ipam::run(Arc::clone(&context), Arc::clone(&queues.nodes), cancel.clone()),
-        node_lifecycle::run(Arc::clone(&context), Arc::clone(&queues.node_health), cancel.clone()),
-        garbage::run(Arc::clone(&context), cancel.clone()),
-    );
-}
-
-fn follow(options: Options, queues: &Arc<Queues>, cancel: &CancellationToken) -> Context {
-    let client = options.client.clone();
-    let recorder = Recorder::start(client.clone(), "kube-controller-manager", "", cancel.clone());
-    let with = |tell: fn(&Queues, &Meta)| {
-        let queues = Arc::clone(queues);
-        move |meta: &Meta| tell(&queues, meta)
-    };
-    fn start<T: DeserializeOwned + Send + Sync + 'static>(
-        client: &Client,
-        key: kontiki_api::resources::ResourceKey,
-        namespace: &str,
-        meta: fn(&T) -> &Meta,
-        tell: impl Fn(&Meta) + Send + Sync + 'static,
-        cancel: &CancellationToken,
-    ) -> Reflector<T> {
-        let options = ReflectorOptions { namespace: namespace.to_owned(), ..ReflectorOptions::default() };
-        let on_change = move |change: &Change<T>| versions(change).for_each(|object| tell(meta(object)));
-        Reflector::start(client.clone(), key, options, on_change, cancel.clone())
-    }
-    let replica_sets = start(
-        &client,
-        REPLICA_SETS,
-        "",
-        |set: &Workload| &set.metadata,
-        with(|queues, meta| {
-            queues.replica_sets.add(meta.key());
-            owner_key(meta, "Deployment").into_iter().for_each(|key| queues.deployments.add(key));
-        }),
-        cancel,
-    );
-    let deployments = start(
-        &client,
-        DEPLOYMENTS,
-        "",
-        |deployment: &Workload| &deployment.metadata,
-        with(|queues, meta| queues.deployments.add(meta.key())),
-        cancel,
-    );
-    let services = start(
-        &client,
-        SERVICES,
-        "",
-        |service: &endpoint_slice::Service| &service.metadata,
-        with(|queues, meta| queues.services.add(meta.key())),
-        cancel,
-    );
-    let endpoint_slices = start(
-        &client,
-        ENDPOINT_SLICES,
-        "",
-        |slice: &endpoint_slice::Slice| &slice.metadata,
-        with(|queues, meta| {
-            if let Some(service) = meta.labels.get(endpoint_slice::SERVICE_NAME) {
-                queues.services.add(ObjectKey::new(meta.namespace.clone(), service.clone()));
-            }
-        }),
-        cancel,
-    );
-    let namespaces = start(
-        &client,
-        NAMESPACES,
-        "",
-        |namespace: &namespace::Namespace| &namespace.metadata,
-        with(|queues, meta| {
-            queues.namespaces.add(meta.key());
-            queues.accounts.add(ObjectKey::new("", meta.name.clone()));
-        }),
-        cancel,
-    );
-    let account = |queues: &Queues, meta: &Meta| queues.accounts.add(ObjectKey::new("", meta.namespace.clone()));
-    let service_accounts = start(&client, SERVICE_ACCOUNTS, "", |object: &Bare| &object.metadata, with(account), cancel);
-    let config_maps =
-        start(&client, CONFIG_MAPS, "", |object: &service_account::ConfigMap| &object.metadata, with(account), cancel);
-    let nodes = start(
-        &client,
-        NODES,
-        "",
-        |node: &node_lifecycle::Node| &node.metadata,
-        with(|queues, meta| {
-            queues.nodes.add(meta.key());
-            queues.node_health.add(meta.key());
-        }),
-        cancel,
-    );
-    let leases = start(
-        &client,
-        LEASES,
-        "kube-node-lease",
-        |lease: &node_lifecycle::Lease| &lease.metadata,
-        with(|queues, meta| queues.node_health.add(ObjectKey::new("", meta.name.clone()))),
-        cancel,
-    );
-    let pods = follow_pods(&client, queues, replica_sets.clone(), services.clone(), cancel);
-    Context {
-        options,
-        recorder,
-        pods,
-        replica_sets,
-        deployments,
-        services,
-        endpoint_slices,
-        namespaces,
-        service_accounts,
-        config_maps,
-        nodes,
-        leases,
-    }
-}
-
-/// A pod's change matters to its ReplicaSet, or to those that might adopt it, and to the Services that select it.
-fn follow_pods(
-    client: &Client,
-    queues: &Arc<Queues>,
-    replica_sets: Reflector<Workload>,
-    services: Reflector<endpoint_slice::Service>,
-    cancel: &CancellationToken,
-) -> Reflector<Pod> {
-    let queues = Arc::clone(queues);
-    let on_change = move |change: &Change<Pod>| {
-        for pod in versions(change) {
-            let meta = &pod.metadata;
-            let near = |namespace: &str| *namespace == meta.namespace;
-            match owner_key(meta, "ReplicaSet") {
-                Some(key) => queues.replica_sets.add(key),
-                None if meta.controller().is_none() => {
-                    let sets = replica_sets.list();
-                    let sets = sets.iter().filter(|set| near(&set.metadata.namespace));
-                    let adopting = sets.filter(|set| matches(&set.spec.selector, &meta.labels));
-                    adopting.for_each(|set| queues.replica_sets.add(set.metadata.key()));
-                }
-                None => {}
-            }
-            let all = services.list();
-            let selecting = all.iter().filter(|service| near(&service.metadata.namespace) && service.selects(&meta.labels));
-            selecting.for_each(|service| queues.services.add(service.metadata.key()));
-        }
-    };
-    Reflector::start(client.clone(), PODS, ReflectorOptions::default(), on_change, cancel.clone())
+    futures::future::join_all(controllers).await;
 }

@@ -5,20 +5,69 @@
 //! plan over what it observes and a loop that acts.
 //! Invariant: only the holder of the `kube-controller-manager` Lease acts.
 
-mod context;
-pub mod deployment;
-pub mod endpoint_slice;
-pub mod garbage;
 pub mod model;
+pub mod taints;
+
+mod context;
+mod discovery;
+mod disruption_target;
+mod pod_control;
+mod run;
+mod shared;
+mod written;
+
+pub mod autoscaler;
+pub mod cron_job;
+pub mod daemon_set;
+pub mod deployment;
+pub mod disruption;
+pub mod endpoint_slice;
+pub mod endpoint_slice_mirroring;
+pub mod endpoints;
+pub mod garbage;
+pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod node_ttl;
+pub mod pod_gc;
 pub mod replica_set;
-mod run;
+pub mod revisions;
 pub mod service_account;
+pub mod stateful_set;
+pub mod taint_eviction;
+pub mod ttl_after_finished;
+pub mod volume;
+
+use std::time::Duration;
 
 use kontiki_client::{Client, leader};
 use tokio_util::sync::CancellationToken;
+
+/// Every controller.
+const CONTROLLERS: &[run::Start] = &[
+    replica_set::start,
+    replica_set::start_replication,
+    deployment::start,
+    daemon_set::start,
+    stateful_set::start,
+    job::start,
+    job::start_orphans,
+    cron_job::start,
+    ttl_after_finished::start,
+    disruption::start,
+    endpoint_slice::start,
+    endpoint_slice_mirroring::start,
+    endpoints::start,
+    namespace::start,
+    service_account::start,
+    node_ipam::start,
+    node_lifecycle::start,
+    node_ttl::start,
+    taint_eviction::start,
+    pod_gc::start,
+    garbage::start,
+];
 
 /// What the controllers need.
 #[derive(Clone)]
@@ -33,6 +82,8 @@ pub struct Options {
     pub pod_cidr: String,
     /// Length of the prefix of each node's part.
     pub node_cidr_mask: u8,
+    /// How long a node may be silent before it counts as not ready.
+    pub node_monitor_grace_period: Duration,
 }
 
 /// Campaigns for the Lease, and runs every controller while it holds it; ends with `cancel`.

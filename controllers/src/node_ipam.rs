@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use kontiki_api::resources::NODES;
 use kontiki_client::{
-    Error, Patch,
+    Patch,
     events::{EventType, ObjectReference},
     reflector::ObjectKey,
 };
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::Context,
-    run::{self, Queue},
+    run::{self, Queue, Reconciled},
 };
 
 /// The pod network, cut into parts.
@@ -42,8 +43,14 @@ impl Network {
     }
 }
 
-/// Reconciles until `cancel`.
-pub async fn run(context: Arc<Context>, queue: Queue, cancel: CancellationToken) {
+/// Begins to give nodes their parts.
+pub fn start(context: &Arc<Context>, cancel: CancellationToken) -> BoxFuture<'static, ()> {
+    let queue = run::queue("node_ipam");
+    run::tell_own(&context.nodes, &queue);
+    Box::pin(run(Arc::clone(context), queue, cancel))
+}
+
+async fn run(context: Arc<Context>, queue: Queue, cancel: CancellationToken) {
     let Some(network) = Network::parse(&context.options.pod_cidr, context.options.node_cidr_mask) else {
         tracing::error!(
             network = context.options.pod_cidr,
@@ -57,12 +64,7 @@ pub async fn run(context: Arc<Context>, queue: Queue, cancel: CancellationToken)
     run::run(queue, "node_ipam", cancel, reconcile).await;
 }
 
-async fn reconcile(
-    context: Arc<Context>,
-    network: Network,
-    given: Arc<Mutex<BTreeSet<String>>>,
-    key: ObjectKey,
-) -> Result<Option<Duration>, Error> {
+async fn reconcile(context: Arc<Context>, network: Network, given: Arc<Mutex<BTreeSet<String>>>, key: ObjectKey) -> Reconciled {
     let Some(node) = context.nodes.get("", &key.name) else { return Ok(None) };
     if !node.spec.pod_cidr.is_empty() {
         given.lock().remove(&node.spec.pod_cidr);

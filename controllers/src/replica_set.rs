@@ -1,265 +1,159 @@
-//! ReplicaSets: as many pods as were asked for.
+//! ReplicaSets and ReplicationControllers: as many pods as were asked for.
 //!
+//! In: the set and the pods near it. Out: pods created and deleted, and the status.
 //! <https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/>
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
-use kontiki_api::resources::{PODS, REPLICA_SETS};
-use kontiki_client::{
-    DeleteOptions, Error, Patch,
-    events::{EventType, ObjectReference},
-    reflector::ObjectKey,
-};
+use kontiki_api::resources::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, ResourceKey};
+use kontiki_client::Patch;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::Context,
-    model::{Meta, Pod, Workload, matches},
-    run::{self, Queue},
+    context::{self, Context},
+    model::{Condition, Meta, Pod, Workload},
+    pod_control::{self, BURST_MAX, Owner, by_dispensability, claim, from_template, template_labels},
+    run::{self, Reconciled},
 };
 
-/// Most pods created or deleted in one go.
-const BURST_MAX: usize = 500;
-/// How long the reflector may take to show what was created.
-const SEEN_DEADLINE: Duration = Duration::from_secs(5);
-
-/// What to do for a ReplicaSet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What to do for a set.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Pods to create.
     pub create: usize,
-    /// Names and UIDs of pods to delete.
-    pub delete: Vec<(String, String)>,
-    /// Names and UIDs of pods without an owner that match.
-    pub adopt: Vec<(String, String)>,
-    /// Names and UIDs of own pods that match no longer.
-    pub release: Vec<(String, String)>,
+    /// Pods to delete.
+    pub delete: Vec<Arc<Pod>>,
 }
 
-fn identity(pod: &Pod) -> (String, String) {
-    (pod.metadata.name.clone(), pod.metadata.uid.clone())
-}
-
-/// Decides. `pods` are all of the namespace.
-pub fn plan(set: &Workload, pods: &[Arc<Pod>]) -> Plan {
-    let uid = &set.metadata.uid;
-    let deleted = set.metadata.deletion_timestamp.is_some();
-    let selected = |pod: &&Arc<Pod>| matches(&set.spec.selector, &pod.metadata.labels);
-    let own = |pod: &&Arc<Pod>| pod.metadata.is_controlled_by(uid);
-    let mut plan = Plan {
-        release: pods.iter().filter(own).filter(|pod| !selected(pod)).map(|pod| identity(pod)).collect(),
-        ..Plan::default()
-    };
-    if deleted {
-        return plan;
+/// Decides. `own` are the pods that belong to the set; `related` those of sets with the same owner, which spread best
+/// when the most crowded nodes lose theirs first.
+pub fn plan(set: &Workload, own: &[Arc<Pod>], related: &[Arc<Pod>]) -> Plan {
+    if set.metadata.is_deleted() {
+        return Plan::default();
     }
-    let orphan = |pod: &&Arc<Pod>| pod.metadata.controller().is_none() && pod.is_active();
-    plan.adopt = pods.iter().filter(orphan).filter(selected).map(|pod| identity(pod)).collect();
-    let mut active: Vec<_> = pods.iter().filter(own).filter(selected).filter(|pod| pod.is_active()).collect();
+    let mut active: Vec<_> = own.iter().filter(|pod| pod.is_active()).cloned().collect();
     let wanted = usize::try_from(set.spec.replicas).unwrap_or(0);
-    let have = active.len() + plan.adopt.len();
-    plan.create = wanted.saturating_sub(have).min(BURST_MAX);
-    let surplus = have.saturating_sub(wanted).min(BURST_MAX).min(active.len());
-    active.sort_by_key(|pod| rank(pod));
-    plan.delete = active.into_iter().take(surplus).map(|pod| identity(pod)).collect();
-    plan
-}
-
-/// The lower, the sooner a pod is deleted: unassigned before assigned, pending before running, unready before
-/// ready, recently ready before long ready, new before old.
-fn rank(pod: &Pod) -> (bool, u8, bool, std::cmp::Reverse<Timestamp>, std::cmp::Reverse<Timestamp>, String) {
-    let phase = match pod.status.phase.as_str() {
-        "Running" => 2,
-        "Pending" | "" => 0,
-        _ => 1,
-    };
-    let ready = pod.ready_since();
-    let created = pod.metadata.creation_timestamp.unwrap_or_default();
-    (
-        !pod.spec.node_name.is_empty(),
-        phase,
-        ready.is_some(),
-        std::cmp::Reverse(ready.unwrap_or_default()),
-        std::cmp::Reverse(created),
-        pod.metadata.name.clone(),
-    )
-}
-
-/// The status that the pods amount to, and when it may change by time alone.
-pub fn status(set: &Workload, pods: &[Arc<Pod>], now: Timestamp) -> (Value, Option<Duration>) {
-    let own = pods.iter().filter(|pod| pod.metadata.is_controlled_by(&set.metadata.uid));
-    let (own, ending): (Vec<_>, Vec<_>) = own.filter(|pod| !pod.has_ended()).partition(|pod| pod.is_active());
-    let template = &set.spec.template["metadata"]["labels"];
-    let fully = |pod: &&&Arc<Pod>| {
-        let labels = template.as_object().into_iter().flatten();
-        labels.into_iter().all(|(key, value)| pod.metadata.labels.get(key).map(String::as_str) == value.as_str())
-    };
-    let seconds = set.spec.min_ready_seconds;
-    let ready = own.iter().filter(|pod| pod.ready_since().is_some()).count();
-    let available = own.iter().filter(|pod| pod.is_available(seconds, now)).count();
-    let due = own.iter().filter_map(|pod| pod.ready_since()).map(|since| since.as_second() + seconds - now.as_second());
-    let again = due.filter(|left| *left > 0).min().and_then(|left| u64::try_from(left).ok()).map(Duration::from_secs);
-    let mut status = json!({
-        "replicas": own.len(),
-        "observedGeneration": set.metadata.generation,
-    });
-    let counts = [
-        ("fullyLabeledReplicas", own.iter().filter(fully).count()),
-        ("readyReplicas", ready),
-        ("availableReplicas", available),
-        ("terminatingReplicas", ending.len()),
-    ];
-    for (name, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
-        status[name] = json!(count);
+    let surplus = active.len().saturating_sub(wanted).min(BURST_MAX);
+    let create = wanted.saturating_sub(active.len()).min(BURST_MAX);
+    if surplus > 0 && surplus < active.len() {
+        let mut crowds = HashMap::<&str, usize>::new();
+        for pod in related.iter().filter(|pod| pod.is_active()) {
+            *crowds.entry(&pod.spec.node_name).or_default() += 1;
+        }
+        by_dispensability(&mut active, |pod| crowds.get(pod.spec.node_name.as_str()).copied().unwrap_or(0));
     }
+    active.truncate(surplus);
+    Plan { create, delete: active }
+}
+
+/// Numbers of a status that are absent when they are nothing.
+const COUNTS: [&str; 4] = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas", "terminatingReplicas"];
+
+/// The status that the pods amount to, and when it may change by time alone. `failure` is why the last work failed.
+pub fn status(set: &Workload, own: &[Arc<Pod>], failure: Option<(&str, String)>, now: Timestamp) -> (Value, Option<Duration>) {
+    let (active, ending): (Vec<_>, Vec<_>) = own.iter().filter(|pod| !pod.has_ended()).partition(|pod| pod.is_active());
+    let template = template_labels(&set.spec.template);
+    let fully = |pod: &&&Arc<Pod>| template.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value));
+    let seconds = set.spec.min_ready_seconds;
+    let again = active.iter().filter_map(|pod| pod.available_in(seconds, now)).min().map(Duration::from_secs);
+    let mut conditions = set.conditions();
+    match failure {
+        Some((reason, message)) => Condition::set(&mut conditions, "ReplicaFailure", "True", reason, message, now),
+        None => conditions.retain(|condition| condition.r#type != "ReplicaFailure"),
+    }
+    let counts = [
+        active.iter().filter(fully).count(),
+        active.iter().filter(|pod| pod.is_ready()).count(),
+        active.iter().filter(|pod| pod.is_available(seconds, now)).count(),
+        ending.len(),
+    ];
+    let mut status = json!({ "replicas": active.len(), "observedGeneration": set.metadata.generation });
+    for (name, count) in COUNTS.into_iter().zip(counts) {
+        status[name] = if count > 0 { json!(count) } else { Value::Null };
+    }
+    status["conditions"] = if conditions.is_empty() { Value::Null } else { json!(conditions) };
     (status, again)
 }
 
-/// Reconciles until `cancel`.
-pub async fn run(context: Arc<Context>, queue: Queue, cancel: CancellationToken) {
-    let reconcile = move |key| reconcile(Arc::clone(&context), key);
-    run::run(queue, "replicaset", cancel, reconcile).await;
+/// Whether there is anything to write.
+fn differs(set: &Workload, want: &Value) -> bool {
+    let names = COUNTS.into_iter().chain(["replicas", "observedGeneration"]);
+    let mut numbers = names.map(|name| set.count(name) != want[name].as_i64().unwrap_or(0));
+    numbers.any(|differs| differs) || set.conditions() != crate::model::conditions(want)
 }
 
-pub(crate) fn reference(meta: &Meta, api_version: &str, kind: &str) -> ObjectReference {
-    ObjectReference {
-        api_version: api_version.to_owned(),
-        kind: kind.to_owned(),
-        namespace: meta.namespace.clone(),
-        name: meta.name.clone(),
-        uid: meta.uid.clone(),
-        field_path: String::new(),
-    }
-}
-
-pub(crate) fn owner(meta: &Meta, api_version: &str, kind: &str) -> Value {
-    json!({
-        "apiVersion": api_version, "kind": kind, "name": meta.name, "uid": meta.uid,
-        "controller": true, "blockOwnerDeletion": true,
+/// Begins to look after ReplicaSets.
+pub fn start(context: &Arc<Context>, cancel: CancellationToken) -> BoxFuture<'static, ()> {
+    let queue = run::queue("replicaset");
+    run::tell_own(&context.replica_sets, &queue);
+    let adopting = Arc::clone(context);
+    run::tell_owner(&context.pods, &queue, "ReplicaSet", move |pod| {
+        let sets = adopting.replica_sets.in_namespace(&pod.namespace);
+        sets.iter().filter(|set| set.selects(&pod.labels)).map(|set| set.metadata.key()).collect()
+    });
+    run::controller(context, &queue, "replicaset", cancel, |context, key| async move {
+        match context.replica_sets.get(&key.namespace, &key.name) {
+            Some(set) => reconcile(&context, REPLICA_SETS, &set).await,
+            None => Ok(None),
+        }
     })
 }
 
-async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Option<Duration>, Error> {
-    let Some(set) = context.replica_sets.get(&key.namespace, &key.name) else { return Ok(None) };
-    let pods = in_namespace(&context, &key.namespace);
-    let plan = plan(&set, &pods);
-    let acted = act(&context, &set, &plan).await;
-    let (status, again) = status(&set, &in_namespace(&context, &key.namespace), Timestamp::now());
-    if differs(&set.status, &status) {
-        let body = json!({
-            "apiVersion": "apps/v1", "kind": "ReplicaSet",
-            "metadata": { "resourceVersion": set.metadata.resource_version },
-            "status": full(&status),
-        });
-        context.client().patch::<Value>(REPLICA_SETS, &key.namespace, &key.name, Some("status"), Patch::Merge(body)).await?;
-    }
-    acted?;
-    Ok(again)
-}
-
-/// With null for what is not there, so that a merge removes it.
-fn full(status: &Value) -> Value {
-    let mut whole = status.clone();
-    for name in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas", "terminatingReplicas"] {
-        if whole.get(name).is_none() {
-            whole[name] = Value::Null;
-        }
-    }
-    whole
-}
-
-fn differs(have: &Value, want: &Value) -> bool {
-    let names =
-        ["replicas", "observedGeneration", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "terminatingReplicas"];
-    names.iter().any(|name| have[*name].as_i64().unwrap_or(0) != want[*name].as_i64().unwrap_or(0))
-}
-
-fn in_namespace(context: &Context, namespace: &str) -> Vec<Arc<Pod>> {
-    context.pods.list().into_iter().filter(|pod| pod.metadata.namespace == namespace).collect()
-}
-
-async fn act(context: &Context, set: &Workload, plan: &Plan) -> Result<(), Error> {
-    let namespace = &set.metadata.namespace;
-    let client = context.client();
-    for (name, uid) in &plan.release {
-        let patch = json!({ "metadata": { "uid": uid, "ownerReferences": [{ "$patch": "delete", "uid": set.metadata.uid }] } });
-        client.patch::<Value>(PODS, namespace, name, None, Patch::Strategic(patch)).await?;
-    }
-    for (name, uid) in &plan.adopt {
-        let owner = owner(&set.metadata, "apps/v1", "ReplicaSet");
-        let patch = json!({ "metadata": { "uid": uid, "ownerReferences": [owner] } });
-        client.patch::<Value>(PODS, namespace, name, None, Patch::Strategic(patch)).await?;
-    }
-    create(context, set, plan.create).await?;
-    let object = reference(&set.metadata, "apps/v1", "ReplicaSet");
-    let deletes = plan.delete.iter().map(async |(name, uid)| {
-        client.delete(PODS, namespace, name, &DeleteOptions::with_uid(uid)).await?;
-        context.recorder.event(&object, EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
-        wait(|| context.pods.get(namespace, name).is_none_or(|pod| !pod.is_active() || pod.metadata.uid != *uid)).await;
-        Ok::<_, Error>(())
+/// Begins to look after ReplicationControllers.
+pub fn start_replication(context: &Arc<Context>, cancel: CancellationToken) -> BoxFuture<'static, ()> {
+    let queue = run::queue("replicationmanager");
+    run::tell_own(&context.replication_controllers, &queue);
+    let adopting = Arc::clone(context);
+    run::tell_owner(&context.pods, &queue, "ReplicationController", move |pod| {
+        let all = adopting.replication_controllers.in_namespace(&pod.namespace);
+        all.iter().filter(|one| one.0.selects(&pod.labels)).map(|one| one.0.metadata.key()).collect()
     });
-    let results = futures::future::join_all(deletes).await;
-    results.into_iter().filter(|result| result.as_ref().err().is_none_or(|error| !error.is_not_found())).collect()
+    run::controller(context, &queue, "replicationmanager", cancel, |context, key| async move {
+        match context.replication_controllers.get(&key.namespace, &key.name) {
+            Some(found) => reconcile(&context, REPLICATION_CONTROLLERS, &found.0).await,
+            None => Ok(None),
+        }
+    })
 }
 
-/// In batches that double, so that a mistake that concerns all is made only once.
-async fn create(context: &Context, set: &Workload, count: usize) -> Result<(), Error> {
-    let (mut left, mut batch) = (count, 1);
-    while left > 0 {
-        let size = batch.min(left);
-        let created = futures::future::join_all((0..size).map(|_| create_one(context, set))).await;
-        created.into_iter().collect::<Result<(), Error>>()?;
-        left -= size;
-        batch *= 2;
-    }
-    Ok(())
-}
-
-async fn create_one(context: &Context, set: &Workload) -> Result<(), Error> {
-    let namespace = &set.metadata.namespace;
-    let object = reference(&set.metadata, "apps/v1", "ReplicaSet");
-    let mut pod = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "generateName": format!("{}-", set.metadata.name),
-            "ownerReferences": [owner(&set.metadata, "apps/v1", "ReplicaSet")],
-        },
-        "spec": set.spec.template["spec"],
-    });
-    for field in ["labels", "annotations", "finalizers"] {
-        let value = &set.spec.template["metadata"][field];
-        if !value.is_null() {
-            pod["metadata"][field] = value.clone();
-        }
-    }
-    match context.client().create::<Value>(PODS, namespace, &pod).await {
-        Ok(made) => {
-            let name = made["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            context.recorder.event(&object, EventType::Normal, "SuccessfulCreate", format!("Created pod: {name}"));
-            // Else the next look would not see it and create another one.
-            wait(|| context.pods.get(namespace, &name).is_some()).await;
-            Ok(())
-        }
-        Err(error) => {
-            if !error.is_namespace_terminating() {
-                context.recorder.event(&object, EventType::Warning, "FailedCreate", format!("Error creating: {error}"));
-            }
-            Err(error)
-        }
-    }
-}
-
-/// Waits until the reflector shows what was done, at most a while: what it then lacks is seen as it is.
-async fn wait(seen: impl Fn() -> bool) {
-    let shown = async {
-        while !seen() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+async fn reconcile(context: &Context, key: ResourceKey, set: &Workload) -> Reconciled {
+    let meta = &set.metadata;
+    let owner = Owner { key, meta };
+    let mut near = context::near(&context.pods, meta);
+    // What has ended is neither counted nor adopted.
+    near.retain(|pod| !pod.has_ended());
+    let claim = claim(meta, near, |pod: &Pod| set.selects(&pod.metadata.labels));
+    let own = pod_control::enact(context, owner, PODS, claim, &[]).await?;
+    let plan = plan(set, &own, &related(context, meta));
+    let pods = vec![from_template(&set.spec.template, owner); plan.create];
+    let (_, created) = pod_control::create_all(context, owner, &pods).await;
+    let deleted = pod_control::delete_all(context, owner, &plan.delete).await;
+    let failure = match (&created, &deleted) {
+        (Err(error), _) => Some(("FailedCreate", error.to_string())),
+        (Ok(()), Err(error)) => Some(("FailedDelete", error.to_string())),
+        (Ok(()), Ok(())) => None,
     };
-    let _ = tokio::time::timeout(SEEN_DEADLINE, shown).await;
+    let (status, again) = status(set, &context::owned(&context.pods, meta), failure, Timestamp::now());
+    if differs(set, &status) {
+        let patch = json!({ "metadata": { "uid": meta.uid, "resourceVersion": meta.resource_version }, "status": status });
+        let written = context.client().patch::<Value>(key, &meta.namespace, &meta.name, Some("status"), Patch::Merge(patch));
+        run::gone(written.await.map(drop))?;
+    }
+    match created {
+        Err(error) if error.is_namespace_terminating() => Ok(again),
+        created => created.and(deleted).map(|()| again),
+    }
+}
+
+/// Pods of the sets that belong to the same owner.
+fn related(context: &Context, meta: &Meta) -> Vec<Arc<Pod>> {
+    let Some(owner) = meta.controller() else { return context::owned(&context.pods, meta) };
+    let owner = Meta { uid: owner.uid.clone(), ..Meta::default() };
+    let sets = context::owned(&context.replica_sets, &owner);
+    sets.iter().flat_map(|set| context::owned(&context.pods, &set.metadata)).collect()
 }
 
 #[cfg(test)]
@@ -295,16 +189,22 @@ mod tests {
         json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}])
     }
 
+    fn names(pods: &[Arc<Pod>]) -> Vec<&str> {
+        pods.iter().map(|pod| pod.metadata.name.as_str()).collect()
+    }
+
     #[test]
     fn missing_pods_are_created_and_the_right_ones_deleted() {
-        assert_eq!(plan(&set(3), &[pod("a", json!({}))]).create, 2);
+        assert_eq!(plan(&set(3), &[pod("a", json!({}))], &[]).create, 2);
         let pods = [
             pod("ready", json!({"spec": {"nodeName": "x"}, "status": {"conditions": ready()}})),
             pod("unready", json!({"spec": {"nodeName": "x"}})),
             pod("unassigned", json!({"status": {"phase": "Pending"}})),
         ];
-        let names: Vec<_> = plan(&set(1), &pods).delete.into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["unassigned", "unready"]);
+        assert_eq!(names(&plan(&set(1), &pods, &[]).delete), ["unassigned", "unready"]);
+        let on = |name: &str, node: &str| pod(name, json!({"spec": {"nodeName": node}, "status": {"conditions": ready()}}));
+        let pods = [on("a", "x"), on("b", "y"), on("c", "y")];
+        assert_eq!(names(&plan(&set(2), &pods, &pods).delete), ["b"], "the crowded node loses one");
     }
 
     #[test]
@@ -313,17 +213,7 @@ mod tests {
             pod("failed", json!({"status": {"phase": "Failed"}})),
             pod("deleted", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})),
         ];
-        assert_eq!(plan(&set(1), &pods).create, 1);
-    }
-
-    #[test]
-    fn orphans_are_adopted_and_strangers_released() {
-        let pods = [
-            pod("orphan", json!({"metadata": {"ownerReferences": []}})),
-            pod("relabelled", json!({"metadata": {"labels": {"app": "other"}}})),
-        ];
-        let plan = plan(&set(1), &pods);
-        assert_eq!((plan.adopt[0].0.as_str(), plan.release[0].0.as_str(), plan.create), ("orphan", "relabelled", 0));
+        assert_eq!(plan(&set(1), &pods, &[]).create, 1);
     }
 
     #[test]
@@ -331,10 +221,23 @@ mod tests {
         let mut set = set(1);
         set.spec.min_ready_seconds = 10;
         let pods = [pod("a", json!({"status": {"conditions": ready()}}))];
-        let (found, again) = status(&set, &pods, "2026-01-01T00:00:04Z".parse().unwrap());
-        assert_eq!((found["readyReplicas"].as_i64(), found.get("availableReplicas")), (Some(1), None));
+        let (found, again) = status(&set, &pods, None, "2026-01-01T00:00:04Z".parse().unwrap());
+        assert_eq!((found["readyReplicas"].as_i64(), found["availableReplicas"].as_i64()), (Some(1), None));
         assert_eq!(again, Some(Duration::from_secs(6)));
-        let (found, again) = status(&set, &pods, "2026-01-01T00:00:10Z".parse().unwrap());
+        let (found, again) = status(&set, &pods, None, "2026-01-01T00:00:10Z".parse().unwrap());
         assert_eq!((found["availableReplicas"].as_i64(), again), (Some(1), None));
+    }
+
+    #[test]
+    fn a_failure_is_a_condition_until_it_is_over() {
+        let mut set = set(1);
+        set.status = json!({"conditions": [{"type": "Mine", "status": "True"}]});
+        let now = Timestamp::UNIX_EPOCH;
+        let (failed, _) = status(&set, &[], Some(("FailedCreate", "exceeded quota".to_owned())), now);
+        assert_eq!(failed["conditions"][1]["reason"], "FailedCreate");
+        set.status = failed;
+        let (well, _) = status(&set, &[], None, now);
+        assert_eq!(well["conditions"], json!([{"type": "Mine", "status": "True"}]), "others' conditions stay");
+        assert!(differs(&set, &well));
     }
 }

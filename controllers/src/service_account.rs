@@ -1,7 +1,8 @@
 //! What every namespace has: the `default` ServiceAccount and the authority's certificate.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
+use futures::future::BoxFuture;
 use kontiki_api::resources::{CONFIG_MAPS, SERVICE_ACCOUNTS};
 use kontiki_client::{Error, Patch, reflector::ObjectKey};
 use serde::Deserialize;
@@ -10,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::Context,
-    model::Meta,
-    run::{self, Queue},
+    model::{Meta, objects},
+    run::{self, Reconciled},
 };
 
 const ACCOUNT: &str = "default";
@@ -37,13 +38,23 @@ pub struct RootCa {
     pub certificate: String,
 }
 
-/// Reconciles namespaces until `cancel`.
-pub async fn run(context: Arc<Context>, queue: Queue, cancel: CancellationToken) {
-    let reconcile = move |key| reconcile(Arc::clone(&context), key);
-    run::run(queue, "serviceaccount", cancel, reconcile).await;
+objects!(ConfigMap);
+
+/// Begins to see to each namespace.
+pub fn start(context: &Arc<Context>, cancel: CancellationToken) -> BoxFuture<'static, ()> {
+    let queue = run::queue("serviceaccount");
+    run::tell_own(&context.namespaces, &queue);
+    let (accounts, maps) = (Arc::clone(&queue), Arc::clone(&queue));
+    context.service_accounts.on_version(move |account| accounts.add(ObjectKey::new("", account.metadata.namespace.clone())));
+    context.config_maps.on_version(move |map| {
+        if map.metadata.name == ROOT_CA {
+            maps.add(ObjectKey::new("", map.metadata.namespace.clone()));
+        }
+    });
+    run::controller(context, &queue, "serviceaccount", cancel, reconcile)
 }
 
-async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Option<Duration>, Error> {
+async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Reconciled {
     let name = &key.name;
     let active = context.namespaces.get("", name).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_none());
     if !active {

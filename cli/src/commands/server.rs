@@ -4,6 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -83,6 +84,9 @@ pub struct Arguments {
     /// Length of the prefix of each node's part of it
     #[arg(long, default_value_t = 24, env = "KONTIKI_NODE_CIDR_MASK_SIZE")]
     node_cidr_mask_size: u8,
+    /// Seconds that a node may be silent before it counts as not ready
+    #[arg(long, default_value_t = 50, env = "KONTIKI_NODE_MONITOR_GRACE_PERIOD_SECONDS")]
+    node_monitor_grace_period_seconds: u64,
     /// Network of Services
     #[arg(long, default_value = "10.96.0.0/16", env = "KONTIKI_SERVICE_CLUSTER_IP_RANGE")]
     service_cluster_ip_range: String,
@@ -107,6 +111,7 @@ async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<
     let store = Service::start(store_options(&arguments)?).await.context("start the store")?;
     let mut metrics = Registry::default();
     store.register_metrics(&mut metrics);
+    kontiki_controllers::deployment::rollback::register(&mut metrics);
     kontiki_scheduler::metrics::register(&mut metrics);
     let advertise = SocketAddr::from((arguments.advertise_address, arguments.secure_port));
     let options = service::Options {
@@ -144,6 +149,7 @@ fn start_components(arguments: &Arguments, handle: &service::Handle, cancel: &Ca
         root_ca: authority,
         pod_cidr: arguments.cluster_cidr.clone(),
         node_cidr_mask: arguments.node_cidr_mask_size,
+        node_monitor_grace_period: Duration::from_secs(arguments.node_monitor_grace_period_seconds),
     };
     tokio::spawn(kontiki_controllers::run(controllers, cancel.clone()));
     let scheduler = kontiki_scheduler::Options::new(in_process::client(handle, "system:kube-scheduler"), identity);

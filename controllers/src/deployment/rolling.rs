@@ -3,9 +3,7 @@
 //! Invariant: never more pods than replicas plus surge, never fewer available ones than replicas less
 //! `maxUnavailable` by what is decided here.
 
-use serde_json::Value;
-
-use crate::model::WorkloadSpec;
+use crate::model::{WorkloadSpec, part};
 
 /// What a rollout may do at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,15 +23,8 @@ pub struct Member {
     pub replicas: i64,
     /// Available pods.
     pub available: i64,
-}
-
-/// A number or a percentage of `total`.
-fn part(value: &Value, total: i64, up: bool, default: i64) -> i64 {
-    if let Some(number) = value.as_i64() {
-        return number;
-    }
-    let percent = value.as_str().and_then(|text| text.strip_suffix('%')).and_then(|text| text.parse::<i64>().ok());
-    percent.map_or(default, |percent| if up { (percent * total + 99) / 100 } else { percent * total / 100 })
+    /// Most pods of the whole Deployment when it was last scaled; 0 where that is not known.
+    pub most: i64,
 }
 
 impl Bounds {
@@ -97,35 +88,55 @@ pub fn proportional(bounds: Bounds, sets: &[Member], newest: Option<usize>) -> V
         }
         return replicas;
     }
-    if let Some(newest) = newest.filter(|newest| sets[*newest].available >= bounds.replicas) {
+    let saturated = |set: Member| set.replicas == bounds.replicas && set.available == bounds.replicas;
+    if let Some(newest) = newest.filter(|newest| saturated(sets[*newest])) {
         let others = replicas.iter_mut().enumerate().filter(|(index, _)| *index != newest);
         others.for_each(|(_, replicas)| *replicas = 0);
         return replicas;
     }
     let all: i64 = replicas.iter().sum();
     let allowed = if bounds.replicas > 0 { bounds.replicas + bounds.surge } else { 0 };
-    let mut left = allowed - all;
-    // The largest first; what rounding leaves over goes to it.
-    let mut order = active;
-    order.sort_by_key(|index| std::cmp::Reverse(sets[*index].replicas));
-    for index in &order {
-        let share = (sets[*index].replicas * (allowed - all)) / all.max(1);
-        let share = if left >= 0 { share.min(left) } else { share.max(left) };
-        let share = share.max(-sets[*index].replicas);
-        replicas[*index] += share;
-        left -= share;
+    let change = allowed - all;
+    if change == 0 {
+        return replicas;
     }
+    // The largest first; among equals those that are newer grow first, and those that are older shrink first.
+    let mut order = active;
+    order.sort_by_key(|index| (std::cmp::Reverse(sets[*index].replicas), if change > 0 { sets.len() - index } else { *index }));
+    let mut changed = 0;
+    for index in &order {
+        let set = sets[*index];
+        let left = change - changed;
+        let share = share(set, bounds, all);
+        let share = if change > 0 { share.min(left) } else { share.max(left) };
+        replicas[*index] += share;
+        changed += share;
+    }
+    // What rounding leaves over goes to the largest.
     if let Some(first) = order.first() {
-        replicas[*first] = (replicas[*first] + left).max(0);
+        replicas[*first] = (replicas[*first] + change - changed).max(0);
     }
     replicas
+}
+
+/// By how much a set grows, or shrinks, when all keep their parts of the whole.
+fn share(set: Member, bounds: Bounds, all: i64) -> i64 {
+    if bounds.replicas == 0 {
+        return -set.replicas;
+    }
+    let before = if set.most > 0 { set.most } else { all };
+    if before == 0 {
+        return 0;
+    }
+    // Halves are rounded up.
+    (2 * set.replicas * (bounds.replicas + bounds.surge) + before) / (2 * before) - set.replicas
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -152,10 +163,13 @@ mod tests {
     #[test]
     fn growing_a_settled_deployment_grows_its_only_set() {
         let bounds = Bounds { replicas: 8, surge: 2, unavailable: 2 };
-        assert_eq!(
-            proportional(bounds, &[Member { replicas: 0, available: 0 }, Member { replicas: 3, available: 3 }], Some(1)),
-            [0, 8]
-        );
+        assert_eq!(proportional(bounds, &[Member::default(), Member { replicas: 3, available: 3, most: 5 }], Some(1)), [0, 8]);
+        let bounds = Bounds { replicas: 30, surge: 3, unavailable: 2 };
+        let old = Member { replicas: 8, available: 8, most: 13 };
+        let new = Member { replicas: 5, available: 0, most: 13 };
+        assert_eq!(proportional(bounds, &[old, new], Some(1)), [20, 13], "in the middle of a rollout");
+        let bounds = Bounds { replicas: 0, ..bounds };
+        assert_eq!(proportional(bounds, &[old, new], Some(1)), [0, 0]);
     }
 
     proptest! {
@@ -164,7 +178,7 @@ mod tests {
             let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable.min(replicas) };
             let bounds = Bounds { replicas, surge, unavailable };
             let mut new = Member::default();
-            let mut old = Member { replicas, available: (replicas - broken).max(0) };
+            let mut old = Member { replicas, available: (replicas - broken).max(0), most: 0 };
             let before = old.available;
             for _ in 0..200 {
                 new.replicas = new_replicas(bounds, new, &[old]);
@@ -185,7 +199,8 @@ mod tests {
         #[test]
         fn proportional_scaling_adds_up(replicas in 1_i64..50, surge in 0_i64..5, first in 1_i64..20, second in 1_i64..20) {
             let bounds = Bounds { replicas, surge, unavailable: 0 };
-            let sets = [Member { replicas: first, available: 0 }, Member { replicas: second, available: 0 }];
+            let member = |replicas| Member { replicas, available: 0, most: 0 };
+            let sets = [member(first), member(second)];
             let scaled = proportional(bounds, &sets, Some(1));
             prop_assert_eq!(scaled.iter().sum::<i64>(), replicas + surge);
             prop_assert!(scaled.iter().all(|replicas| *replicas >= 0));

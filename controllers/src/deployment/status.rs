@@ -5,17 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{count, rolling::Bounds};
-use crate::model::{Condition, Workload};
-
-fn conditions(deployment: &Workload) -> Vec<Condition> {
-    let list = deployment.status["conditions"].as_array().into_iter().flatten();
-    list.filter_map(|condition| serde_json::from_value(condition.clone()).ok()).collect()
-}
-
-fn second(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
+use super::{rollback, rolling::Bounds};
+use crate::model::{Condition, Workload, second};
 
 /// A condition with its dates: unchanged where status and reason are.
 fn dated(
@@ -40,7 +31,7 @@ fn dated(
         message,
         last_transition_time: since,
         last_update_time: now,
-        last_heartbeat_time: None,
+        ..Condition::default()
     }
 }
 
@@ -52,12 +43,12 @@ pub fn build(
     bounds: Bounds,
     now: Timestamp,
 ) -> (Value, Option<Duration>) {
-    let sum = |name: &str| sets.iter().map(|set| count(set, name)).sum::<i64>();
+    let sum = |name: &str| sets.iter().map(|set| set.count(name)).sum::<i64>();
     let (replicas, ready, available) = (sum("replicas"), sum("readyReplicas"), sum("availableReplicas"));
     let wanted: i64 = sets.iter().map(|set| set.spec.replicas).sum();
-    let updated = new.map_or(0, |new| count(new, "replicas"));
+    let updated = new.map_or(0, |new| new.count("replicas"));
     let optional = |count: i64| if count > 0 { json!(count) } else { Value::Null };
-    let before = conditions(deployment);
+    let before = deployment.conditions();
     let least = bounds.replicas - bounds.unavailable;
     let mut found = vec![if available >= least {
         dated(&before, "Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.".into(), now, false)
@@ -73,15 +64,26 @@ pub fn build(
     let complete = updated == bounds.replicas && replicas == bounds.replicas && available == bounds.replicas;
     let (progress, again) = progress(deployment, new, &before, complete, progressed, now);
     found.extend(progress);
-    let others = before.iter().filter(|condition| !["Available", "Progressing"].contains(&condition.r#type.as_str()));
-    found.extend(others.cloned());
+    // A ReplicaSet that cannot make its pods is why the Deployment has too few.
+    let failing = new.into_iter().chain(sets.iter().copied()).find_map(|set| {
+        set.conditions().into_iter().find(|condition| condition.r#type == "ReplicaFailure" && condition.status == "True")
+    });
+    if let Some(failing) = failing {
+        found.push(dated(&before, "ReplicaFailure", "True", &failing.reason, failing.message, now, false));
+    }
+    let own = ["Available", "Progressing", "ReplicaFailure"];
+    let others = before.iter().filter(|condition| !own.contains(&condition.r#type.as_str()));
+    // A rollout that went well after one that did not is the news.
+    let over = complete && new.is_some_and(|new| !rollback::is_good(new));
+    found.extend(others.filter(|condition| !(over && condition.r#type == rollback::CONDITION)).cloned());
     let status = json!({
         "observedGeneration": deployment.metadata.generation,
         "replicas": optional(replicas),
         "updatedReplicas": optional(updated),
         "readyReplicas": optional(ready),
         "availableReplicas": optional(available),
-        "unavailableReplicas": optional((wanted.max(bounds.replicas) - available).max(0)),
+        "unavailableReplicas": optional((wanted - available).max(0)),
+        "terminatingReplicas": sum("terminatingReplicas"),
         "conditions": found,
     });
     (status, again)
@@ -107,6 +109,16 @@ fn progress(
     if complete {
         return (make("True", "NewReplicaSetAvailable", format!("{what} has successfully progressed."), false), None);
     }
+    if deployment.spec.paused {
+        // A rollout that has failed stays one that has.
+        if old.is_some_and(|old| old.reason == "ProgressDeadlineExceeded") {
+            return (old.cloned(), None);
+        }
+        return (make("Unknown", "DeploymentPaused", "Deployment is paused".into(), false), None);
+    }
+    if old.is_some_and(|old| old.reason == "DeploymentPaused") {
+        return (make("Unknown", "DeploymentResumed", "Deployment is resumed".into(), false), within(deadline));
+    }
     let done = old.is_some_and(|old| old.reason == "NewReplicaSetAvailable");
     let same_rollout = new.is_some_and(|new| old.is_some_and(|old| old.message.contains(&format!("\"{}\"", new.metadata.name))));
     if done && same_rollout {
@@ -114,40 +126,29 @@ fn progress(
         return (old.cloned(), None);
     }
     if old.is_none() || (done && !same_rollout) {
-        let (reason, words) = if new.is_some() {
-            ("NewReplicaSetCreated", format!("Created new replica set {what:?}"))
-        } else {
-            ("ReplicaSetUpdated", format!("{what} is progressing."))
+        let (reason, words) = match new {
+            // One that was there before was found, not made.
+            Some(new) if new.metadata.annotations.contains_key(super::REVISION_HISTORY) => {
+                ("FoundNewReplicaSet", format!("Found new replica set \"{}\"", new.metadata.name))
+            }
+            Some(new) => ("NewReplicaSetCreated", format!("Created new replica set \"{}\"", new.metadata.name)),
+            None => ("ReplicaSetUpdated", format!("{what} is progressing.")),
         };
-        let words = new.map_or(words, |new| format!("Created new replica set \"{}\"", new.metadata.name));
-        return (make("True", reason, words, true), u64::try_from(deadline).ok().map(Duration::from_secs));
+        return (make("True", reason, words, true), within(deadline));
     }
     if progressed {
-        return (
-            make("True", "ReplicaSetUpdated", format!("{what} is progressing."), true),
-            u64::try_from(deadline).ok().map(Duration::from_secs),
-        );
+        return (make("True", "ReplicaSetUpdated", format!("{what} is progressing."), true), within(deadline));
     }
     let since = old.and_then(|old| old.last_update_time).unwrap_or(now);
     let left = since.as_second() + deadline - now.as_second();
-    if left <= 0 && !deployment.spec.paused {
+    if left <= 0 {
         return (make("False", "ProgressDeadlineExceeded", format!("{what} has timed out progressing."), false), None);
     }
     (old.cloned(), u64::try_from(left).ok().map(|left| Duration::from_secs(left + 1)))
 }
 
-/// Whether there is anything to write.
-pub fn differs(have: &Value, want: &Value) -> bool {
-    let Some(fields) = want.as_object() else { return true };
-    fields.iter().any(|(name, value)| {
-        if name == "conditions" {
-            let parse = |list: &Value| -> Vec<Condition> {
-                list.as_array().into_iter().flatten().filter_map(|one| serde_json::from_value(one.clone()).ok()).collect()
-            };
-            return parse(value) != parse(&have[name]);
-        }
-        have[name].as_i64().unwrap_or(0) != value.as_i64().unwrap_or(0)
-    })
+fn within(seconds: i64) -> Option<Duration> {
+    u64::try_from(seconds).ok().map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -188,7 +189,31 @@ mod tests {
         assert_eq!(status["conditions"][1]["message"], "ReplicaSet \"web-x\" has successfully progressed.");
         assert_eq!(status["observedGeneration"], 2);
         let (again, _) = build(&deployment(status.clone()), Some(&new), &[&new], BOUNDS, at(99));
-        assert!(!differs(&status, &again), "nothing changes by itself");
+        assert!(!crate::written::differs(&status, &again), "nothing changes by itself");
+    }
+
+    #[test]
+    fn a_pause_is_told_and_a_deadline_waits_for_it() {
+        let new = set(3, 0);
+        let (status, _) = build(&deployment(Value::Null), Some(&new), &[&new], BOUNDS, at(0));
+        let mut paused = deployment(status);
+        paused.spec.paused = true;
+        let (status, again) = build(&paused, Some(&new), &[&new], BOUNDS, at(601));
+        assert_eq!((&status["conditions"][1]["reason"], again), (&json!("DeploymentPaused"), None));
+        let (status, again) = build(&deployment(status), Some(&new), &[&new], BOUNDS, at(700));
+        assert_eq!((&status["conditions"][1]["reason"], again), (&json!("DeploymentResumed"), Some(Duration::from_secs(600))));
+    }
+
+    #[test]
+    fn a_set_that_cannot_make_pods_is_told() {
+        let mut new = set(0, 0);
+        new.status["conditions"] =
+            json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"}]);
+        let (status, _) = build(&deployment(Value::Null), Some(&new), &[&new], BOUNDS, at(0));
+        assert_eq!(
+            (&status["conditions"][2]["type"], &status["conditions"][2]["message"]),
+            (&json!("ReplicaFailure"), &json!("quota"))
+        );
     }
 
     #[test]

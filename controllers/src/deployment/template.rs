@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{DESIRED, HASH, MAXIMUM, REVISION, rolling::Bounds};
-use crate::model::Workload;
+use crate::model::{Labels, Meta, Workload};
 
 /// Letters of a hash: no vowels, so that no word is spelt by chance.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -41,18 +41,21 @@ pub fn hash(template: &Value, collisions: i64) -> String {
     digest.iter().take(LENGTH).map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect()
 }
 
+/// Annotations of a Deployment that its ReplicaSets have too: not those that say how far either of them is.
+pub fn handed_on(meta: &Meta) -> Labels {
+    let mut annotations = meta.annotations.clone();
+    annotations.retain(|key, _| !key.starts_with("deployment.kubernetes.io/") && !key.starts_with("kontiki.io/"));
+    annotations
+}
+
 /// The ReplicaSet of a Deployment's present template.
 pub fn replica_set(deployment: &Workload, hash: &str, replicas: i64, revision: i64, bounds: Bounds, owner: Value) -> Value {
     let meta = &deployment.metadata;
     let mut template = deployment.spec.template.clone();
     template["metadata"]["labels"][HASH] = json!(hash);
-    let mut selector = deployment.spec.selector.clone();
-    selector["matchLabels"][HASH] = json!(hash);
-    let mut annotations = meta.annotations.clone();
-    // What kubectl remembers of the Deployment is not the ReplicaSet's.
-    annotations.retain(|key, _| {
-        key != "kubectl.kubernetes.io/last-applied-configuration" && !key.starts_with("deployment.kubernetes.io/")
-    });
+    let mut selector = deployment.spec.selector.clone().unwrap_or_default();
+    selector.match_labels.insert(HASH.to_owned(), hash.to_owned());
+    let mut annotations = handed_on(meta);
     annotations.insert(REVISION.to_owned(), revision.to_string());
     annotations.insert(DESIRED.to_owned(), bounds.replicas.to_string());
     annotations.insert(MAXIMUM.to_owned(), (bounds.replicas + bounds.surge).to_string());
