@@ -64,6 +64,44 @@ pub fn path_segment(name: &str) -> Vec<String> {
     errors
 }
 
+/// A subdomain whose first label is a star, as hosts of certificates and ingresses have.
+#[must_use]
+pub fn wildcard_dns_subdomain(name: &str) -> Vec<String> {
+    let mut errors = too_long(name, DNS_SUBDOMAIN_MAX);
+    if !name.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(is_dns_label)) {
+        errors.push(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case \
+             alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for \
+             validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+                .into(),
+        );
+    }
+    errors
+}
+
+/// Name of a port.
+#[must_use]
+pub fn port_name(name: &str) -> Vec<String> {
+    const LENGTH_MAX: usize = 15;
+    let mut errors = Vec::new();
+    if name.len() > LENGTH_MAX {
+        errors.push(format!("must be no more than {LENGTH_MAX} bytes"));
+    }
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+        errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());
+    }
+    if !name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        errors.push("must contain at least one letter (a-z)".into());
+    }
+    if name.contains("--") {
+        errors.push("must not contain consecutive hyphens".into());
+    }
+    if name.starts_with('-') || name.ends_with('-') {
+        errors.push("must not begin or end with a hyphen".into());
+    }
+    errors
+}
+
 /// A domain and a path behind it, such as `acme.io/foo`: who manages a job, or a finalizer.
 #[must_use]
 pub fn domain_path(name: &str) -> Vec<String> {

@@ -11,6 +11,8 @@ pub mod authorization;
 pub mod bootstrap;
 pub mod cache;
 mod compaction;
+#[cfg(test)]
+mod every_kind;
 pub mod flowcontrol;
 pub mod grpc;
 pub mod handlers;

@@ -114,7 +114,7 @@ pub(super) fn template_cells(object: &Value) -> [Value; 3] {
 }
 
 /// A label selector as text.
-fn selector_text(selector: &Value) -> String {
+pub(super) fn selector_text(selector: &Value) -> String {
     let pairs = selector["matchLabels"].as_object().into_iter().flatten();
     let pairs = pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
     let expression = |expression: &Value| {

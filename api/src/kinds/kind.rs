@@ -36,6 +36,10 @@ pub struct Kind {
     pub validate_update: fn(&Value, &Value, &mut Errors),
     /// Checks of a status update: new, old.
     pub validate_status: fn(&Value, &Value, &mut Errors),
+    /// What an update through another subresource may not touch: its name, new, old.
+    pub part: fn(&str, &mut Value, &Value),
+    /// Checks of an update through another subresource: its name, new, old.
+    pub validate_part: fn(&str, &Value, &Value, &mut Errors),
     /// Fields that selectors may name.
     pub fields: &'static [&'static str],
     /// Value of one of `fields`.
@@ -60,6 +64,8 @@ impl Kind {
         validate: |_, _| {},
         validate_update: |_, _, _| {},
         validate_status: |_, _, _| {},
+        part: |_, new, old| new.clone_from(old),
+        validate_part: |_, _, _, _| {},
         fields: &[],
         field_value: text_at,
         columns: &[NAME, AGE],
@@ -117,6 +123,16 @@ impl Strategy for Kind {
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         (self.validate_status)(new, old, &mut errors);
+        errors
+    }
+
+    fn prepare_for_part_update(&self, part: &str, new: &mut Value, old: &Value) {
+        (self.part)(part, new, old);
+    }
+
+    fn validate_part_update(&self, part: &str, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        (self.validate_part)(part, new, old, &mut errors);
         errors
     }
 

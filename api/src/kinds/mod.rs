@@ -2,8 +2,12 @@
 //!
 //! In: decoded objects. Out: defaults, field errors, table rows. Facts and words are v1.36's.
 
+mod admissionregistration;
+mod apiregistration;
 mod apps;
+mod autoscaling;
 mod batch;
+mod certificates;
 pub mod check;
 mod common;
 mod config_map;
@@ -11,17 +15,24 @@ mod core;
 mod deployment;
 mod endpoint_slice;
 mod event;
+mod flowcontrol;
 pub mod kind;
 mod lease;
 mod namespace;
+mod networking;
 mod node;
 pub mod pod;
+mod policy;
 mod rbac;
 mod replica_set;
+mod resource;
 mod review;
+mod runtime_class;
+mod scheduling;
 mod secret;
 mod service;
 mod service_account;
+mod storage;
 pub mod validate;
 
 pub(crate) use common::keep;
@@ -63,36 +74,37 @@ pub fn strategy(key: &ResourceKey) -> &'static dyn Strategy {
         "StatefulSet" => &apps::STATEFUL_SET,
         "Job" => &batch::JOB,
         "CronJob" => &batch::CRON_JOB,
-        "Ingress"
-        | "PodDisruptionBudget"
-        | "FlowSchema"
-        | "PriorityLevelConfiguration"
-        | "CustomResourceDefinition"
-        | "ValidatingAdmissionPolicy" => &Kind::COUNTED_WITH_STATUS,
-        "HorizontalPodAutoscaler"
-        | "ServiceCIDR"
-        | "CertificateSigningRequest"
-        | "VolumeAttachment"
-        | "APIService"
-        | "ResourceClaim" => &Kind::WITH_STATUS,
-        "NetworkPolicy"
-        | "IngressClass"
-        | "PriorityClass"
-        | "MutatingAdmissionPolicy"
-        | "MutatingAdmissionPolicyBinding"
-        | "ValidatingAdmissionPolicyBinding"
-        | "MutatingWebhookConfiguration"
-        | "ValidatingWebhookConfiguration"
-        | "DeviceClass"
-        | "ResourceSlice"
-        | "CSIDriver" => &Kind::COUNTED,
-        "IPAddress"
-        | "CSINode"
-        | "CSIStorageCapacity"
-        | "StorageClass"
-        | "VolumeAttributesClass"
-        | "RuntimeClass"
-        | "ResourceClaimTemplate" => &Kind::NEW,
+        "CustomResourceDefinition" => &Kind::COUNTED_WITH_STATUS,
+        "APIService" => &apiregistration::API_SERVICE,
+        "CertificateSigningRequest" => &certificates::CERTIFICATE_SIGNING_REQUEST,
+        "CSIDriver" => &storage::CSI_DRIVER,
+        "CSINode" => &storage::CSI_NODE,
+        "CSIStorageCapacity" => &storage::CSI_STORAGE_CAPACITY,
+        "DeviceClass" => &resource::DEVICE_CLASS,
+        "FlowSchema" => &flowcontrol::FLOW_SCHEMA,
+        "HorizontalPodAutoscaler" if key.version == "v1" => &autoscaling::HORIZONTAL_POD_AUTOSCALER_V1,
+        "HorizontalPodAutoscaler" => &autoscaling::HORIZONTAL_POD_AUTOSCALER,
+        "Ingress" => &networking::INGRESS,
+        "IngressClass" => &networking::INGRESS_CLASS,
+        "IPAddress" => &networking::IP_ADDRESS,
+        "MutatingAdmissionPolicy" => &admissionregistration::MUTATING_ADMISSION_POLICY,
+        "MutatingAdmissionPolicyBinding" => &admissionregistration::MUTATING_ADMISSION_POLICY_BINDING,
+        "MutatingWebhookConfiguration" => &admissionregistration::MUTATING_WEBHOOK_CONFIGURATION,
+        "NetworkPolicy" => &networking::NETWORK_POLICY,
+        "PodDisruptionBudget" => &policy::POD_DISRUPTION_BUDGET,
+        "PriorityClass" => &scheduling::PRIORITY_CLASS,
+        "PriorityLevelConfiguration" => &flowcontrol::PRIORITY_LEVEL_CONFIGURATION,
+        "ResourceClaim" => &resource::RESOURCE_CLAIM,
+        "ResourceClaimTemplate" => &resource::RESOURCE_CLAIM_TEMPLATE,
+        "ResourceSlice" => &resource::RESOURCE_SLICE,
+        "RuntimeClass" => &runtime_class::RUNTIME_CLASS,
+        "ServiceCIDR" => &networking::SERVICE_CIDR,
+        "StorageClass" => &storage::STORAGE_CLASS,
+        "ValidatingAdmissionPolicy" => &admissionregistration::VALIDATING_ADMISSION_POLICY,
+        "ValidatingAdmissionPolicyBinding" => &admissionregistration::VALIDATING_ADMISSION_POLICY_BINDING,
+        "ValidatingWebhookConfiguration" => &admissionregistration::VALIDATING_WEBHOOK_CONFIGURATION,
+        "VolumeAttachment" => &storage::VOLUME_ATTACHMENT,
+        "VolumeAttributesClass" => &storage::VOLUME_ATTRIBUTES_CLASS,
         _ => &review::ReviewStrategy,
     }
 }
