@@ -29,6 +29,10 @@ enum Command {
     /// Run one node: kubelet, service proxy and DNS
     #[command(args_override_self = true)]
     Agent(Box<commands::agent::Arguments>),
+    /// Run one member of a store that speaks etcd's API, with etcd's flags
+    Store(commands::store::Arguments),
+    /// Save, look into and restore snapshots of a store
+    Snapshot(commands::snapshot::Arguments),
     /// Images on the nodes
     Image(commands::image::Arguments),
     /// Watch over the nodes of a cluster on this machine
@@ -47,6 +51,10 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail(&anyhow::anyhow!("a crypto provider is installed already"));
     }
+    if commands::store::is_called_etcd(std::env::args_os().next().as_deref()) {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        return commands::store::start(&arguments).unwrap_or_else(|error| fail(&error));
+    }
     let arguments = match settings::expand(std::env::args_os().collect()) {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error),
@@ -56,6 +64,8 @@ fn main() -> ExitCode {
         Command::Down(arguments) => commands::down::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Server(arguments) => commands::server::run(*arguments).map(|()| ExitCode::SUCCESS),
         Command::Agent(arguments) => commands::agent::run(*arguments).map(|()| ExitCode::SUCCESS),
+        Command::Store(arguments) => commands::store::run(&arguments),
+        Command::Snapshot(arguments) => commands::snapshot::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Image(arguments) => commands::image::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Supervise(arguments) => commands::supervise::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::NodeLaunch(arguments) => kontiki_deploy::local::launch::run(&arguments.cluster, &arguments.node),

@@ -20,15 +20,13 @@ async fn main() -> anyhow::Result<()> {
         let (name, url) = member.split_once('=').context("a member is NAME=PEER_URL")?;
         options.initial_cluster.push((name.to_owned(), url.to_owned()));
     }
-    let tls = std::env::var("TLS_DIR").ok().map(PathBuf::from).map(|folder| TlsFiles {
-        cert: folder.join("cert.pem"),
-        key: folder.join("key.pem"),
-        ca: folder.join("ca.pem"),
-    });
+    let tls = std::env::var("TLS_DIR").ok().map(PathBuf::from);
+    let tls = tls.map(|folder| TlsFiles::mutual(folder.join("cert.pem"), folder.join("key.pem"), folder.join("ca.pem")));
     let scheme = if tls.is_some() { "https" } else { "http" };
     options.advertise_client_urls = vec![format!("{scheme}://127.0.0.1:{client}")];
-    options.client_tls = tls.clone();
-    options.peer_tls = tls;
+    if let Some(tls) = tls {
+        options = options.with_client_tls(tls.clone()).with_peer_tls(tls);
+    }
     if let Ok(entries) = std::env::var("FLUSH_ENTRIES") {
         options.flush_entries = entries.parse()?;
         options.keep_entries = options.flush_entries;

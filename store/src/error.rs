@@ -79,9 +79,99 @@ pub enum Error {
     /// No such member.
     #[error("etcdserver: member not found")]
     MemberNotFound,
+    /// Another member has one of these peer URLs.
+    #[error("etcdserver: Peer URLs already exists")]
+    PeerUrlExists,
+    /// Peer URLs that make no sense.
+    #[error("etcdserver: given member URLs are invalid")]
+    MemberBadUrls,
+    /// A change of membership would leave too few members that ever started.
+    #[error("etcdserver: re-configuration failed due to not enough started members")]
+    MemberNotEnoughStarted,
+    /// A promotion of a member that votes already.
+    #[error("etcdserver: can only promote a learner member")]
+    MemberNotLearner,
+    /// A promotion of a learner that lacks too much of the log.
+    #[error("etcdserver: can only promote a learner member which is in sync with leader")]
+    LearnerNotReady,
+    /// As many learners as there may be.
+    #[error("etcdserver: too many learner members in cluster")]
+    TooManyLearners,
+    /// A change of membership while members are missing.
+    #[error("etcdserver: unhealthy cluster")]
+    Unhealthy,
+    /// Leadership can only go to a voter.
+    #[error("etcdserver: bad leader transferee")]
+    BadLeaderTransferee,
+    /// Learners answer little.
+    #[error("etcdserver: rpc not supported for learner")]
+    NotSupportedForLearner,
+    /// This member is no longer part of the cluster.
+    #[error("the member has been permanently removed from the cluster")]
+    MemberRemoved,
+    /// Keys and values take all the room that they may.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
+    /// A version that is no MAJOR.MINOR.
+    #[error("etcdserver: wrong downgrade target version format")]
+    WrongDowngradeVersionFormat,
+    /// A version to which this one cannot go back.
+    #[error("etcdserver: invalid downgrade target version")]
+    InvalidDowngradeTargetVersion,
+    /// Nothing to cancel.
+    #[error("etcdserver: no inflight downgrade job")]
+    NoInflightDowngrade,
     /// Users and permissions are not switched on.
     #[error("etcdserver: authentication is not enabled")]
     AuthNotEnabled,
+    /// There must be a user `root` first.
+    #[error("etcdserver: root user does not exist")]
+    RootUserNotExist,
+    /// The user `root` must have the role `root` first.
+    #[error("etcdserver: root user does not have root role")]
+    RootRoleNotExist,
+    /// A user of this name exists.
+    #[error("etcdserver: user name already exists")]
+    UserAlreadyExist,
+    /// A user needs a name.
+    #[error("etcdserver: user name is empty")]
+    UserEmpty,
+    /// No such user.
+    #[error("etcdserver: user name not found")]
+    UserNotFound,
+    /// A role of this name exists.
+    #[error("etcdserver: role name already exists")]
+    RoleAlreadyExist,
+    /// No such role.
+    #[error("etcdserver: role name not found")]
+    RoleNotFound,
+    /// A role needs a name.
+    #[error("etcdserver: role name is empty")]
+    RoleEmpty,
+    /// A wrong name or password.
+    #[error("etcdserver: authentication failed, invalid user ID or password")]
+    AuthFailed,
+    /// A permission is missing from the request.
+    #[error("etcdserver: permission not given")]
+    PermissionNotGiven,
+    /// The user may not.
+    #[error("etcdserver: permission denied")]
+    PermissionDenied,
+    /// The user does not have this role.
+    #[error("etcdserver: role is not granted to the user")]
+    RoleNotGranted,
+    /// The role does not have this permission.
+    #[error("etcdserver: permission is not granted to the role")]
+    PermissionNotGranted,
+    /// A token that is unknown or too old.
+    #[error("etcdserver: invalid auth token")]
+    InvalidAuthToken,
+    /// What keeps users switched on cannot be taken away.
+    #[error("etcdserver: invalid auth management")]
+    InvalidAuthManagement,
+    /// Permissions changed since the token was made.
+    #[error("etcdserver: revision of auth store is old")]
+    AuthOldRevision,
     /// Something of ours failed; the text is for the log.
     #[error("{0}")]
     Internal(String),
@@ -99,17 +189,48 @@ impl Error {
             | Self::TooManyOps
             | Self::DuplicateKey
             | Self::InvalidSortOption
-            | Self::RequestTooLarge => Code::InvalidArgument,
+            | Self::RequestTooLarge
+            | Self::MemberBadUrls
+            | Self::WrongDowngradeVersionFormat
+            | Self::InvalidDowngradeTargetVersion
+            | Self::UserEmpty
+            | Self::RoleEmpty
+            | Self::AuthFailed
+            | Self::PermissionNotGiven
+            | Self::InvalidAuthManagement
+            | Self::AuthOldRevision => Code::InvalidArgument,
+            Self::PermissionDenied => Code::PermissionDenied,
+            Self::InvalidAuthToken => Code::Unauthenticated,
             Self::Compacted | Self::FutureRevision | Self::LeaseTtlTooLarge => Code::OutOfRange,
             Self::LeaseNotFound | Self::MemberNotFound => Code::NotFound,
-            Self::LeaseExists | Self::NotLeader | Self::AuthNotEnabled => Code::FailedPrecondition,
-            Self::TooManyRequests => Code::ResourceExhausted,
+            Self::LeaseExists
+            | Self::NotLeader
+            | Self::AuthNotEnabled
+            | Self::PeerUrlExists
+            | Self::MemberNotEnoughStarted
+            | Self::MemberNotLearner
+            | Self::LearnerNotReady
+            | Self::TooManyLearners
+            | Self::BadLeaderTransferee
+            | Self::NotSupportedForLearner
+            | Self::MemberRemoved
+            | Self::NoInflightDowngrade
+            | Self::RootUserNotExist
+            | Self::RootRoleNotExist
+            | Self::UserAlreadyExist
+            | Self::UserNotFound
+            | Self::RoleAlreadyExist
+            | Self::RoleNotFound
+            | Self::RoleNotGranted
+            | Self::PermissionNotGranted => Code::FailedPrecondition,
+            Self::TooManyRequests | Self::NoSpace => Code::ResourceExhausted,
             Self::NoLeader
             | Self::LeaderChanged
             | Self::Timeout
             | Self::TimeoutLeaderFailure
             | Self::TimeoutConnectionLost
             | Self::TimeoutWaitAppliedIndex
+            | Self::Unhealthy
             | Self::Stopped => Code::Unavailable,
             Self::Corrupt => Code::DataLoss,
             Self::Internal(_) => Code::Internal,
@@ -131,7 +252,7 @@ impl Error {
     }
 
     /// All errors without a payload: the table by which a message becomes an error again.
-    pub(crate) const NAMED: [Self; 25] = [
+    pub(crate) const NAMED: [Self; 55] = [
         Self::EmptyKey,
         Self::KeyNotFound,
         Self::ValueProvided,
@@ -156,7 +277,37 @@ impl Error {
         Self::Stopped,
         Self::Corrupt,
         Self::MemberNotFound,
+        Self::PeerUrlExists,
+        Self::MemberBadUrls,
+        Self::MemberNotEnoughStarted,
+        Self::MemberNotLearner,
+        Self::LearnerNotReady,
+        Self::TooManyLearners,
+        Self::Unhealthy,
+        Self::BadLeaderTransferee,
+        Self::NotSupportedForLearner,
+        Self::MemberRemoved,
+        Self::NoSpace,
+        Self::WrongDowngradeVersionFormat,
+        Self::InvalidDowngradeTargetVersion,
+        Self::NoInflightDowngrade,
         Self::AuthNotEnabled,
+        Self::RootUserNotExist,
+        Self::RootRoleNotExist,
+        Self::UserAlreadyExist,
+        Self::UserEmpty,
+        Self::UserNotFound,
+        Self::RoleAlreadyExist,
+        Self::RoleNotFound,
+        Self::RoleEmpty,
+        Self::AuthFailed,
+        Self::PermissionNotGiven,
+        Self::PermissionDenied,
+        Self::RoleNotGranted,
+        Self::PermissionNotGranted,
+        Self::InvalidAuthToken,
+        Self::InvalidAuthManagement,
+        Self::AuthOldRevision,
     ];
 
     /// The error that another member named by its message.

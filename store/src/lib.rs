@@ -5,6 +5,9 @@
 //! Invariant: what was acknowledged is on the disks of a quorum, and every member applies the same
 //! log to the same state.
 
+pub mod auth;
+pub mod backup;
+pub mod duration;
 pub mod error;
 pub mod etcd;
 pub mod kv;
@@ -18,8 +21,13 @@ pub mod state;
 pub mod tls;
 pub mod watch;
 
+pub use backup::BackupError;
+pub use service::options::{AutoCompaction, ClusterState, Listen};
 pub use service::{Handle, Options, Service, StartError};
 pub use tls::TlsFiles;
 
 /// The etcd release whose API is served; clients switch features on by it.
-pub const ETCD_VERSION: &str = "3.5.0";
+pub const ETCD_VERSION: &str = "3.6.13";
+
+/// The line of that release.
+pub const API_VERSION: &str = "3.6";

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub apply: Histogram,
     /// Bytes of the state on disk.
     pub db_size: Gauge,
+    /// Bytes of keys and values that are still there.
+    pub db_size_in_use: Gauge,
 }
 
 impl Default for Metrics {
@@ -43,6 +45,7 @@ impl Default for Metrics {
             wal_fsync: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             apply: Histogram::new(exponential_buckets(0.0001, 2.0, 20)),
             db_size: Gauge::default(),
+            db_size_in_use: Gauge::default(),
         }
     }
 }
@@ -64,5 +67,6 @@ impl Metrics {
         disk.register("wal_fsync_duration_seconds", "Time of fsyncs of the log", self.wal_fsync.clone());
         let mvcc = registry.sub_registry_with_prefix("etcd_mvcc");
         mvcc.register("db_total_size_in_bytes", "Bytes of the state on disk", self.db_size.clone());
+        mvcc.register("db_total_size_in_use_in_bytes", "Bytes of keys and values", self.db_size_in_use.clone());
     }
 }

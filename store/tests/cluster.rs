@@ -35,11 +35,8 @@ fn certificates(folder: &Path, addresses: &[IpAddr]) -> TlsFiles {
         std::fs::write(&path, pem).unwrap();
         path
     };
-    TlsFiles {
-        cert: write("cert.pem", cert.pem()),
-        key: write("key.pem", key.serialize_pem()),
-        ca: write("ca.pem", authority_cert.pem()),
-    }
+    let (cert, key) = (write("cert.pem", cert.pem()), write("key.pem", key.serialize_pem()));
+    TlsFiles::mutual(cert, key, write("ca.pem", authority_cert.pem()))
 }
 
 /// A loopback address that no other cluster of this or another test process uses. Ports of the range
@@ -71,8 +68,7 @@ impl Cluster {
         let all = self.addresses.iter().enumerate();
         options.initial_cluster = all.map(|(member, (_, peer))| (name(member), format!("https://{peer}"))).collect();
         options.advertise_client_urls = vec![format!("https://{client}")];
-        options.client_tls = Some(self.tls.clone());
-        options.peer_tls = Some(self.tls.clone());
+        options = options.with_client_tls(self.tls.clone()).with_peer_tls(self.tls.clone());
         options.flush_entries = 50;
         options.keep_entries = 50;
         self.members[member] = Some(Service::start(options).await.unwrap());

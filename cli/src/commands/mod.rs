@@ -5,6 +5,8 @@ pub mod down;
 pub mod image;
 pub mod node;
 pub mod server;
+pub mod snapshot;
+pub mod store;
 pub mod supervise;
 pub mod up;
 

@@ -169,14 +169,9 @@ fn store_options(arguments: &Arguments) -> Result<StoreOptions> {
         };
         options.initial_cluster.push((name.to_owned(), url.to_owned()));
     }
-    let tls = TlsFiles {
-        cert: arguments.store_cert_file.clone(),
-        key: arguments.store_key_file.clone(),
-        ca: arguments.store_ca_file.clone(),
-    };
-    options.client_tls = Some(tls.clone());
-    options.peer_tls = Some(tls);
-    Ok(options)
+    let (cert, key) = (arguments.store_cert_file.clone(), arguments.store_key_file.clone());
+    let tls = TlsFiles::mutual(cert, key, arguments.store_ca_file.clone());
+    Ok(options.with_client_tls(tls.clone()).with_peer_tls(tls))
 }
 
 fn certified_key(arguments: &Arguments) -> Result<Arc<CertifiedKey>> {

@@ -1,13 +1,19 @@
-//! Cluster: who the members are. They are fixed when the cluster begins.
+//! Cluster: who the members are, and how that changes.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kontiki_proto::etcdserverpb as pb;
+use kontiki_proto::kontiki::store::v1 as wire_pb;
 use tonic::{Request, Response, Status};
+use wire_pb::change_membership_request::Change;
 
 use super::Services;
 use crate::kv::Kv;
+use crate::service::{Handle, members};
 
-fn fixed() -> Status {
-    Status::unimplemented("kontiki: the members of this cluster are fixed")
+/// The header and the members after a change.
+fn after(handle: &Handle) -> (Option<pb::ResponseHeader>, Vec<pb::Member>) {
+    (Some(handle.header(handle.revision())), handle.members())
 }
 
 #[tonic::async_trait]
@@ -19,28 +25,48 @@ impl pb::cluster_server::Cluster for Services {
         Ok(Response::new(self.handle.member_list().await?))
     }
 
-    async fn member_add(&self, _request: Request<pb::MemberAddRequest>) -> Result<Response<pb::MemberAddResponse>, Status> {
-        Err(fixed())
+    async fn member_add(&self, request: Request<pb::MemberAddRequest>) -> Result<Response<pb::MemberAddResponse>, Status> {
+        let handle = self.of(&request)?;
+        let request = request.into_inner();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+        let member = handle.member_add(request.peer_ur_ls, request.is_learner, now).await?;
+        let (header, members) = after(&handle);
+        tracing::info!(id = format!("{:x}", member.id), learner = member.is_learner, "added member");
+        Ok(Response::new(pb::MemberAddResponse { header, member: Some(member), members }))
     }
 
     async fn member_remove(
         &self,
-        _request: Request<pb::MemberRemoveRequest>,
+        request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        Err(fixed())
+        let handle = self.of(&request)?;
+        let id = request.into_inner().id;
+        handle.member_change(Change::Remove(id)).await?;
+        let (header, members) = after(&handle);
+        tracing::info!(id = format!("{id:x}"), "removed member");
+        Ok(Response::new(pb::MemberRemoveResponse { header, members }))
     }
 
     async fn member_update(
         &self,
-        _request: Request<pb::MemberUpdateRequest>,
+        request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        Err(fixed())
+        let handle = self.of(&request)?;
+        let request = request.into_inner();
+        members::check_urls(&request.peer_ur_ls).map_err(Status::from)?;
+        let member = wire_pb::Member { id: request.id, peer_urls: request.peer_ur_ls, ..Default::default() };
+        handle.member_change(Change::Update(member)).await?;
+        let (header, members) = after(&handle);
+        Ok(Response::new(pb::MemberUpdateResponse { header, members }))
     }
 
     async fn member_promote(
         &self,
-        _request: Request<pb::MemberPromoteRequest>,
+        request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        Err(fixed())
+        let handle = self.of(&request)?;
+        handle.member_change(Change::Promote(request.into_inner().id)).await?;
+        let (header, members) = after(&handle);
+        Ok(Response::new(pb::MemberPromoteResponse { header, members }))
     }
 }

@@ -17,11 +17,11 @@ const ANSWERS_MAX: usize = 16;
 #[tonic::async_trait]
 impl pb::lease_server::Lease for Services {
     async fn lease_grant(&self, request: Request<pb::LeaseGrantRequest>) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        Ok(Response::new(self.handle.lease_grant(request.into_inner()).await?))
+        Ok(Response::new(self.of(&request)?.lease_grant(request.into_inner()).await?))
     }
 
     async fn lease_revoke(&self, request: Request<pb::LeaseRevokeRequest>) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        Ok(Response::new(self.handle.lease_revoke(request.into_inner()).await?))
+        Ok(Response::new(self.of(&request)?.lease_revoke(request.into_inner()).await?))
     }
 
     type LeaseKeepAliveStream = Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
@@ -30,11 +30,20 @@ impl pb::lease_server::Lease for Services {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        let leader = super::watch::Leader::of(&request, &self.handle);
         let mut requests = request.into_inner();
         let handle = self.handle.clone();
         let (sender, answers) = mpsc::channel(ANSWERS_MAX);
         tokio::spawn(async move {
-            while let Ok(Some(request)) = requests.message().await {
+            loop {
+                let request = tokio::select! {
+                    request = requests.message() => request,
+                    error = leader.lost() => {
+                        drop(sender.send(Err(error.into())).await);
+                        return;
+                    }
+                };
+                let Ok(Some(request)) = request else { return };
                 let answer = handle.lease_keep_alive(request.id).await.map_err(Status::from);
                 let ended = answer.is_err();
                 if sender.send(answer).await.is_err() || ended {
@@ -49,7 +58,7 @@ impl pb::lease_server::Lease for Services {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        Ok(Response::new(self.handle.lease_time_to_live(request.into_inner()).await?))
+        Ok(Response::new(self.of(&request)?.lease_time_to_live(request.into_inner()).await?))
     }
 
     async fn lease_leases(&self, _request: Request<pb::LeaseLeasesRequest>) -> Result<Response<pb::LeaseLeasesResponse>, Status> {

@@ -16,12 +16,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Services;
+use crate::error::Error;
 use crate::kv::Kv;
 use crate::limits::{WATCH_FRAGMENT_BYTES, WATCH_QUEUE_MAX, WATCHES_PER_STREAM_MAX};
 use crate::service::Handle;
 
-/// An idle watch that asked for progress hears of it this often: etcd's interval.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// A stream that requires a leader ends after so many election timeouts without one.
+const ELECTIONS_WITHOUT_LEADER: u32 = 3;
 /// The watch that answers about all of them.
 const ALL: i64 = -1;
 
@@ -33,7 +34,9 @@ impl pb::watch_server::Watch for Services {
 
     async fn watch(&self, request: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         let (answers, receiver) = mpsc::channel(WATCH_QUEUE_MAX);
-        let session = Session { handle: self.handle.clone(), answers, watches: BTreeMap::new(), next: 0 };
+        let leader = Leader::of(&request, &self.handle);
+        let handle = self.of(&request)?;
+        let session = Session { handle, answers, watches: BTreeMap::new(), next: 0, leader };
         tokio::spawn(session.run(request.into_inner()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -57,6 +60,37 @@ struct Session {
     answers: Answers,
     watches: BTreeMap<i64, Running>,
     next: i64,
+    leader: Leader,
+}
+
+/// Whether a stream is to end when the leader is lost.
+pub(super) struct Leader {
+    required: bool,
+    known: tokio::sync::watch::Receiver<crate::kv::Leadership>,
+    patience: Duration,
+}
+
+impl Leader {
+    /// As a request's metadata says.
+    pub(super) fn of<T>(request: &Request<T>, handle: &Handle) -> Self {
+        let required = request.metadata().get("hasleader").is_some_and(|value| value == "true");
+        Self { required, known: handle.leadership(), patience: handle.core.options.election.1 * ELECTIONS_WITHOUT_LEADER }
+    }
+
+    /// Waits until nobody led for too long; for ever, if that does not matter.
+    pub(super) async fn lost(&self) -> Error {
+        let mut known = self.known.clone();
+        loop {
+            let gone = self.required && known.wait_for(|known| known.leader_id.is_none()).await.is_ok();
+            if !gone {
+                // Whoever does not ask for a leader ends with the member.
+                std::future::pending::<()>().await;
+            }
+            if tokio::time::timeout(self.patience, known.wait_for(|known| known.leader_id.is_some())).await.is_err() {
+                return Error::NoLeader;
+            }
+        }
+    }
 }
 
 impl Session {
@@ -65,8 +99,17 @@ impl Session {
             let request = tokio::select! {
                 request = requests.message() => request,
                 () = self.answers.closed() => return,
+                error = self.leader.lost() => {
+                    drop(self.answers.send(Err(error.into())).await);
+                    return;
+                }
             };
-            let Ok(Some(request)) = request else { return };
+            let Ok(request) = request else { return };
+            let Some(request) = request else {
+                // No more requests; events still come until the client goes.
+                self.answers.closed().await;
+                return;
+            };
             self.watches.retain(|_, watch| !watch.task.is_finished());
             let sent = match request.request_union {
                 Some(RequestUnion::CreateRequest(create)) => self.create(create).await,
@@ -90,15 +133,14 @@ impl Session {
     }
 
     async fn create(&mut self, mut create: pb::WatchCreateRequest) -> Result<(), ()> {
+        if let Some(reason) = self.refusal(&create) {
+            let refused = self.response(ALL);
+            return self.send(pb::WatchResponse { created: true, canceled: true, cancel_reason: reason, ..refused }).await;
+        }
         let id = match create.watch_id {
             0 => self.free_id(),
             asked => asked,
         };
-        if self.watches.contains_key(&id) || self.watches.len() >= WATCHES_PER_STREAM_MAX {
-            let reason = "mvcc: duplicate watch ID provided on the WatchStream".to_owned();
-            let refused = self.response(ALL);
-            return self.send(pb::WatchResponse { created: true, canceled: true, cancel_reason: reason, ..refused }).await;
-        }
         create.watch_id = id;
         let notify = create.progress_notify;
         // How far each watch has come is needed to answer about progress.
@@ -119,10 +161,29 @@ impl Session {
             }
         };
         let position = Arc::new(AtomicI64::new(begin));
-        let feed = Feed { answers: self.answers.clone(), position: position.clone(), notify, fragment };
+        let interval = self.handle.core.options.watch_progress_interval;
+        let feed = Feed { answers: self.answers.clone(), position: position.clone(), notify, fragment, interval };
         let task = tokio::spawn(feed.run(events)).abort_handle();
         self.watches.insert(id, Running { task, position });
         Ok(())
+    }
+
+    /// Why a watch is not even begun, if it is not.
+    fn refusal(&self, create: &pb::WatchCreateRequest) -> Option<String> {
+        let (key, range_end) = crate::watch::watched(create);
+        if create.start_revision < 0 {
+            return Some(Error::Compacted.to_string());
+        }
+        if let Err(error) = self.handle.may_read(&key, &range_end) {
+            // As Go prints an error of gRPC.
+            return Some(format!("rpc error: code = {:?} desc = {error}", error.code()));
+        }
+        if !range_end.is_empty() && range_end != *b"\0".as_slice() && key >= range_end {
+            return Some("mvcc: watcher range is empty".to_owned());
+        }
+        let taken = create.watch_id != 0 && self.watches.contains_key(&create.watch_id);
+        (taken || self.watches.len() >= WATCHES_PER_STREAM_MAX)
+            .then(|| "mvcc: duplicate watch ID provided on the WatchStream".to_owned())
     }
 
     fn free_id(&mut self) -> i64 {
@@ -159,6 +220,7 @@ struct Feed {
     position: Arc<AtomicI64>,
     notify: bool,
     fragment: bool,
+    interval: Duration,
 }
 
 impl Feed {
@@ -168,7 +230,7 @@ impl Feed {
         loop {
             let response = tokio::select! {
                 response = events.recv() => response,
-                () = tokio::time::sleep_until(last_sent + PROGRESS_INTERVAL), if self.notify && idle.is_some() => {
+                () = tokio::time::sleep_until(last_sent + self.interval), if self.notify && idle.is_some() => {
                     let Some(progress) = idle.take() else { continue };
                     last_sent = tokio::time::Instant::now();
                     if self.answers.send(Ok(progress)).await.is_err() { return }

@@ -146,7 +146,7 @@ impl Kv for MemoryStore {
     }
 
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        check::txn(&request)?;
+        check::txn(&request, crate::limits::TXN_OPERATIONS_MAX)?;
         let (mut response, header) = self.shared.run(|model| model.txn(&request))?;
         response.header = Some(header);
         Ok(response)

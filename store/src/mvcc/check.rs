@@ -7,7 +7,6 @@ use kontiki_proto::etcdserverpb::{self as pb, range_request, request_op};
 
 use super::range::KeyRange;
 use crate::error::Error;
-use crate::limits::TXN_OPERATIONS_MAX;
 
 /// Checks a read.
 pub fn range(request: &pb::RangeRequest) -> Result<(), Error> {
@@ -45,8 +44,8 @@ pub fn delete_range(request: &pb::DeleteRangeRequest) -> Result<(), Error> {
 }
 
 /// Checks a transaction with all that is nested in it.
-pub fn txn(request: &pb::TxnRequest) -> Result<(), Error> {
-    operations(request, TXN_OPERATIONS_MAX)?;
+pub fn txn(request: &pb::TxnRequest, operations_max: usize) -> Result<(), Error> {
+    operations(request, operations_max)?;
     disjoint(&request.success)?;
     disjoint(&request.failure)?;
     Ok(())
@@ -128,9 +127,19 @@ pub fn is_read_only(request: &pb::TxnRequest) -> bool {
     })
 }
 
+/// Whether a read-only transaction asks only for what this member has.
+#[must_use]
+pub fn is_serializable(request: &pb::TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|operation| match &operation.request {
+        Some(request_op::Request::RequestRange(nested)) => nested.serializable,
+        _ => false,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::TXN_OPERATIONS_MAX;
 
     fn put_op(key: &'static str) -> pb::RequestOp {
         let request = pb::PutRequest { key: Bytes::from_static(key.as_bytes()), ..Default::default() };
@@ -152,7 +161,7 @@ mod tests {
     }
 
     fn check(success: Vec<pb::RequestOp>, expected: &Result<(), Error>) {
-        assert_eq!(txn(&pb::TxnRequest { compare: vec![], success, failure: vec![] }), *expected);
+        assert_eq!(txn(&pb::TxnRequest { compare: vec![], success, failure: vec![] }, TXN_OPERATIONS_MAX), *expected);
     }
 
     #[test]

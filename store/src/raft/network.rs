@@ -1,5 +1,6 @@
 //! This member's way to its peers: connections of their own, mutual TLS, heartbeats apart.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -13,14 +14,17 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use parking_lot::Mutex;
 use pb::peer_client::PeerClient;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::snapshot::{self, SnapshotHandle};
-use super::types::{Config, Peer, Snapshot, Vote};
+use super::types::{Config, Membership, Peer, Snapshot, Vote};
 use super::wire::{self, Malformed};
+use crate::error::Error;
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::state::store::State;
 use crate::tls::Connector;
@@ -33,13 +37,24 @@ const SNAPSHOT_PARTS_MAX: usize = 8;
 pub struct Network {
     connector: Connector,
     state: Arc<State>,
+    /// Where members are found now; one that moved is found again with the next message.
+    addresses: Arc<Mutex<BTreeMap<u64, String>>>,
+    /// Cancelled once the others say that this member is no longer one of them.
+    removed: CancellationToken,
 }
 
 impl Network {
     /// With the identity of this member.
     #[must_use]
-    pub fn new(connector: Connector, state: Arc<State>) -> Self {
-        Self { connector, state }
+    pub fn new(connector: Connector, state: Arc<State>, removed: CancellationToken) -> Self {
+        Self { connector, state, addresses: Arc::default(), removed }
+    }
+
+    /// Learns where the members are.
+    pub fn learn(&self, membership: &Membership) {
+        let mut addresses = self.addresses.lock();
+        addresses.clear();
+        addresses.extend(membership.nodes().map(|(id, peer)| (*id, peer.url().to_owned())));
     }
 
     /// A client of a peer.
@@ -54,21 +69,40 @@ impl Network {
 impl RaftNetworkFactory<Config> for Network {
     type Network = Connection;
 
-    async fn new_client(&mut self, _target: u64, node: &Peer) -> Connection {
-        Connection { client: self.client(&node.url), state: self.state.clone(), pipelined: true }
+    async fn new_client(&mut self, target: u64, node: &Peer) -> Connection {
+        Connection::new(self, target, node, true)
     }
 
-    async fn new_heartbeat_client(&mut self, _target: u64, node: &Peer) -> Connection {
-        Connection { client: self.client(&node.url), state: self.state.clone(), pipelined: false }
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Peer) -> Connection {
+        Connection::new(self, target, node, false)
     }
 }
 
 /// One connection to one peer, for one purpose.
 pub struct Connection {
+    network: Network,
+    target: u64,
+    url: String,
     client: PeerClient<Channel>,
-    state: Arc<State>,
     /// Whether many appends may be under way at once.
     pipelined: bool,
+}
+
+impl Connection {
+    fn new(network: &Network, target: u64, node: &Peer, pipelined: bool) -> Self {
+        let (network, url) = (network.clone(), node.url().to_owned());
+        Self { client: network.client(&url), network, target, url, pipelined }
+    }
+
+    /// The client, of where the peer is now.
+    fn client(&mut self) -> &mut PeerClient<Channel> {
+        let now = self.network.addresses.lock().get(&self.target).cloned();
+        if let Some(url) = now.filter(|url| *url != self.url) {
+            self.client = self.network.client(&url);
+            self.url = url;
+        }
+        &mut self.client
+    }
 }
 
 fn failed(status: &Status) -> RPCError<Config> {
@@ -117,7 +151,7 @@ impl RaftNetworkV2<Config> for Connection {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Config>, RPCError<Config>> {
         use pb::append_response::Result::{Conflict, HigherVote, Partial, Success};
-        let answer = self.client.append_once(request(append_request(&rpc), &option)).await;
+        let answer = self.client().append_once(request(append_request(&rpc), &option)).await;
         let answer = answer.map_err(|status| failed(&status))?.into_inner();
         Ok(match answer.result() {
             Success => AppendEntriesResponse::Success,
@@ -142,7 +176,7 @@ impl RaftNetworkV2<Config> for Connection {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let answers = self.client.append(input.map(|append| append_request(&append))).await;
+            let answers = self.client().append(input.map(|append| append_request(&append))).await;
             let answers = answers.map_err(|status| failed(&status))?.into_inner();
             let results = answers.map(|answer| {
                 let answer = answer.map_err(|status| failed(&status))?;
@@ -169,9 +203,9 @@ impl RaftNetworkV2<Config> for Connection {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Config>, StreamingError<Config>> {
         let (sender, parts) = tokio::sync::mpsc::channel(SNAPSHOT_PARTS_MAX);
-        let state = self.state.clone();
-        let reading = tokio::task::spawn_blocking(move || snapshot::send(&state, &vote, &sender));
-        let sending = self.client.snapshot(ReceiverStream::new(parts));
+        let state = self.network.state.clone();
+        let reading = tokio::task::spawn_blocking(move || snapshot::send(&state, Some(&vote), &sender));
+        let sending = self.client().snapshot(ReceiverStream::new(parts));
         let answer = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
             answer = sending => answer,
@@ -197,7 +231,7 @@ impl RaftNetworkV2<Config> for Connection {
             to: *req.to_node_id(),
             last_log_id: req.last_log_id().map(wire::log_id),
         };
-        let answer = self.client.transfer_leader(request(message, &option)).await;
+        let answer = self.client().transfer_leader(request(message, &option)).await;
         let answer = answer.map_err(|status| failed(&status))?.into_inner();
         if answer.refused.is_empty() {
             return Ok(Ok(()));
@@ -219,7 +253,10 @@ impl Connection {
             leadership_transfer: rpc.leadership_transfer,
             pre_vote,
         };
-        let answer = self.client.vote(request(message, option)).await;
+        let answer = self.client().vote(request(message, option)).await;
+        if answer.as_ref().is_err_and(|status| status.message() == Error::MemberRemoved.to_string()) {
+            self.network.removed.cancel();
+        }
         let answer = answer.map_err(|status| failed(&status))?.into_inner();
         let vote = wire::to_vote(answer.vote.as_ref()).map_err(|error| malformed(&error))?;
         let last_log_id = answer.last_log_id.as_ref().map(wire::to_log_id);

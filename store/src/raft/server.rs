@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::snapshot::Incoming;
 use super::types::{Config, LeaderId, Raft, Snapshot};
 use super::wire::{self, Malformed};
+use crate::error::Error;
 use crate::service::core::Core;
 use crate::state::rocks::Budget;
 
@@ -98,6 +99,10 @@ impl Peer for PeerService {
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
         let request = request.into_inner();
+        // One that was removed would ask for ever.
+        if request.vote.as_ref().is_some_and(|vote| self.core.state.is_removed(vote.candidate)) {
+            return Err(Error::MemberRemoved.into());
+        }
         let last_log_id = request.last_log_id.as_ref().map(wire::to_log_id);
         let mut asked = VoteRequest::new(wire::to_vote(request.vote.as_ref())?, last_log_id);
         asked.leadership_transfer = request.leadership_transfer;
@@ -153,5 +158,28 @@ impl Peer for PeerService {
     async fn lease_time(&self, request: Request<pb::LeaseTimeRequest>) -> Result<Response<pb::LeaseTimeResponse>, Status> {
         let request = request.into_inner();
         Ok(Response::new(self.core.lease_time_as_leader(request).await?))
+    }
+
+    async fn members(&self, _request: Request<pb::MembersRequest>) -> Result<Response<pb::MembersResponse>, Status> {
+        // A new member asks at once after it was added, perhaps elsewhere.
+        crate::service::read_index::wait(&self.core).await?;
+        let (_, membership) = self.core.state.applied();
+        let members = membership.membership().nodes().map(|(id, peer)| wire::member(*id, peer)).collect();
+        Ok(Response::new(pb::MembersResponse { cluster_id: self.core.cluster_id, members }))
+    }
+
+    async fn change_membership(
+        &self,
+        request: Request<pb::ChangeMembershipRequest>,
+    ) -> Result<Response<pb::ChangeMembershipResponse>, Status> {
+        let index = crate::service::membership::change_as_leader(&self.core, request.into_inner()).await?;
+        Ok(Response::new(pb::ChangeMembershipResponse { index }))
+    }
+
+    async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        let revision = request.into_inner().revision;
+        let state = self.core.state.clone();
+        let hashed = tokio::task::spawn_blocking(move || state.hash(revision)).await.map_err(stopped)?;
+        Ok(Response::new(hashed?))
     }
 }

@@ -46,8 +46,8 @@ pub enum ReceiveError {
     State(#[from] StateError),
 }
 
-/// Makes a checkpoint and sends its files. Blocks.
-pub fn send(state: &State, vote: &Vote, parts: &mpsc::Sender<pb::SnapshotChunk>) -> Result<(), StateError> {
+/// Makes a checkpoint and sends its files, to a follower with the leader's vote. Blocks.
+pub fn send(state: &State, vote: Option<&Vote>, parts: &mpsc::Sender<pb::SnapshotChunk>) -> Result<(), StateError> {
     let path = state.outgoing();
     state.database().checkpoint(&path)?;
     let sent = send_files(state, vote, &path, parts);
@@ -55,11 +55,11 @@ pub fn send(state: &State, vote: &Vote, parts: &mpsc::Sender<pb::SnapshotChunk>)
     Ok(sent?)
 }
 
-fn send_files(state: &State, vote: &Vote, path: &Path, parts: &mpsc::Sender<pb::SnapshotChunk>) -> Result<(), IoError> {
+fn send_files(state: &State, vote: Option<&Vote>, path: &Path, parts: &mpsc::Sender<pb::SnapshotChunk>) -> Result<(), IoError> {
     let (applied, membership) = state.applied();
     let header = pb::SnapshotHeader {
         version: VERSION,
-        vote: Some(wire::vote(vote)),
+        vote: vote.map(wire::vote),
         last_log_id: applied.as_ref().map(wire::log_id),
         membership: Some(wire::stored_membership(&membership)),
     };

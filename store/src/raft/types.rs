@@ -23,10 +23,20 @@ impl fmt::Display for Batch {
 /// Where a member is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// Its name.
+    /// The name it was configured with; empty where it was added later.
     pub name: String,
-    /// Its peer URL.
-    pub url: String,
+    /// Its peer URLs; the first one is used.
+    pub urls: Vec<String>,
+    /// Only a promotion makes it a voter.
+    pub learner: bool,
+}
+
+impl Peer {
+    /// The URL at which it is reached.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.urls.first().map_or("", String::as_str)
+    }
 }
 
 openraft::declare_raft_types!(

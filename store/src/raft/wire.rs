@@ -39,14 +39,23 @@ pub fn to_vote(vote: Option<&pb::Vote>) -> Result<Vote, Malformed> {
 
 /// To the wire.
 #[must_use]
+pub fn member(id: u64, peer: &Peer) -> pb::Member {
+    pb::Member { id, name: peer.name.clone(), peer_urls: peer.urls.clone(), learner: peer.learner }
+}
+
+/// From the wire.
+#[must_use]
+pub fn to_peer(member: &pb::Member) -> Peer {
+    Peer { name: member.name.clone(), urls: member.peer_urls.clone(), learner: member.learner }
+}
+
+/// To the wire.
+#[must_use]
 pub fn membership(membership: &Membership) -> pb::Membership {
     let configurations = membership.get_joint_config().iter();
     pb::Membership {
         configurations: configurations.map(|ids| pb::Voters { ids: ids.iter().copied().collect() }).collect(),
-        members: membership
-            .nodes()
-            .map(|(id, peer)| pb::Member { id: *id, name: peer.name.clone(), peer_url: peer.url.clone() })
-            .collect(),
+        members: membership.nodes().map(|(id, peer)| member(*id, peer)).collect(),
     }
 }
 
@@ -57,11 +66,7 @@ pub fn to_membership(membership: &pb::Membership) -> Result<Membership, Malforme
     if configurations.is_empty() {
         return Ok(Membership::default());
     }
-    let members: BTreeMap<u64, Peer> = membership
-        .members
-        .iter()
-        .map(|member| (member.id, Peer { name: member.name.clone(), url: member.peer_url.clone() }))
-        .collect();
+    let members: BTreeMap<u64, Peer> = membership.members.iter().map(|member| (member.id, to_peer(member))).collect();
     Membership::new(configurations, members).map_err(|_| Malformed("membership"))
 }
 
@@ -107,7 +112,7 @@ mod tests {
     #[test]
     fn entries_survive_the_wire() {
         let id = LogId { leader_id: LeaderId { term: 3, node_id: 9 }, index: 7 };
-        let peers = BTreeMap::from([(1, Peer { name: "a".into(), url: "https://a:2380".into() })]);
+        let peers = BTreeMap::from([(1, Peer { name: "a".into(), urls: vec!["https://a:2380".into()], learner: true })]);
         let membership = Membership::new(vec![BTreeSet::from([1])], peers).unwrap();
         let payloads = [EntryPayload::Blank, EntryPayload::Normal(Batch("x".into())), EntryPayload::Membership(membership)];
         for payload in payloads {

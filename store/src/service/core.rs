@@ -6,20 +6,25 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use kontiki_proto::kontiki::store::v1 as wire_pb;
 use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use wire_pb::peer_client::PeerClient;
 
 use super::lessor::Lessor;
+use super::membership::Reachable;
 use super::options::Options;
 use super::waiters::Waiters;
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::kv::Leadership;
 use crate::metrics::Metrics;
 use crate::raft::log::LogStore;
-use crate::raft::types::{Batch, LeaderId, Peer, Raft};
+use crate::raft::network::Network;
+use crate::raft::types::{Batch, LeaderId, Raft, StoredMembership};
 use crate::state::store::State;
 
 /// A reader that waits for a confirmation; it gets the index to wait for.
@@ -31,10 +36,10 @@ pub struct Core {
     pub options: Options,
     /// The address on which clients are really served.
     pub client_address: std::net::SocketAddr,
+    /// The cluster.
+    pub cluster_id: u64,
     /// This member.
     pub member_id: u64,
-    /// All members.
-    pub members: BTreeMap<u64, Peer>,
     /// The state machine.
     pub state: Arc<State>,
     /// The log.
@@ -45,8 +50,12 @@ pub struct Core {
     pub metrics: Arc<Metrics>,
     /// Set once it runs.
     pub raft: OnceLock<Raft>,
-    /// Connections for what is forwarded to the leader.
-    pub peers: BTreeMap<u64, PeerClient<tonic::transport::Channel>>,
+    /// Makes connections.
+    pub network: Network,
+    /// Connections for what is forwarded to the leader, and where they lead.
+    pub peers: Mutex<BTreeMap<u64, (String, PeerClient<tonic::transport::Channel>)>>,
+    /// Since when members answer without a break, while this member leads.
+    pub reachable: Reachable,
     /// The leader this member follows, and its term.
     pub leader: watch::Sender<Option<LeaderId>>,
     /// The same for users.
@@ -55,6 +64,10 @@ pub struct Core {
     pub confirmations: mpsc::Sender<Confirmation>,
     /// Deadlines of leases, while this member leads.
     pub lessor: Lessor,
+    /// Set once this member introduced itself to a cluster that works.
+    pub ready: watch::Sender<bool>,
+    /// The others say that this member is no longer one of them.
+    pub removed: CancellationToken,
     /// Ends everything.
     pub stop: CancellationToken,
     /// Where consensus runs.
@@ -79,9 +92,31 @@ impl Core {
         self.leader().is_some_and(|leader| leader.node_id == self.member_id)
     }
 
+    /// The membership in force, applied or not.
+    pub fn membership(&self) -> Result<Arc<StoredMembership>, Error> {
+        Ok(self.raft()?.server_metrics().borrow_watched().membership_config.clone())
+    }
+
     /// A connection to a leader.
     pub fn peer(&self, leader: LeaderId) -> Result<PeerClient<tonic::transport::Channel>, Error> {
-        self.peers.get(&leader.node_id).cloned().ok_or(Error::MemberNotFound)
+        self.peer_of(leader.node_id)
+    }
+
+    /// A connection to a member.
+    pub fn peer_of(&self, member: u64) -> Result<PeerClient<tonic::transport::Channel>, Error> {
+        let membership = self.membership()?;
+        let url = membership.membership().get_node(&member).ok_or(Error::MemberNotFound)?.url();
+        let mut peers = self.peers.lock();
+        if let Some((known, client)) = peers.get(&member)
+            && known == url
+        {
+            return Ok(client.clone());
+        }
+        // Lazy channels spawn tasks where they are made.
+        let _entered = self.runtime.enter();
+        let client = self.network.client(url);
+        peers.insert(member, (url.to_owned(), client.clone()));
+        Ok(client)
     }
 
     /// Proposes a batch to this member as exactly that leader. False: certainly not in the log.
@@ -127,7 +162,14 @@ impl Core {
         let Some(lease) = self.state.lease(request.id) else {
             return Ok(Default::default());
         };
-        let remaining = self.lessor.time(request.id, lease.ttl, request.renew);
+        let left = if lease.remaining > 0 { lease.remaining } else { lease.ttl };
+        let remaining = self.lessor.time(request.id, lease.ttl, left, request.renew);
+        if request.renew && lease.remaining > 0 {
+            // Otherwise the next leader would end it too early.
+            let noted = wire_pb::lease_checkpoint::Remaining { id: request.id, seconds: 0 };
+            let operation = wire_pb::proposal::Operation::LeaseCheckpoint(wire_pb::LeaseCheckpoint { leases: vec![noted] });
+            super::propose::submit(self, &Caller::Trusted, operation).await?;
+        }
         Ok(wire_pb::LeaseTimeResponse { found: true, granted_seconds: lease.ttl, remaining_seconds: remaining })
     }
 

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::kontiki::store::v1 as wire_pb;
-use tokio::sync::{mpsc, watch};
 use wire_pb::proposal::Operation;
 
 use super::consensus::Consensus;
 use super::core::Core;
-use super::{propose, read_index};
+use super::{members, membership, propose, quota};
+use crate::auth::Caller;
 use crate::error::Error;
-use crate::kv::{Kv, Leadership};
 use crate::limits::PROPOSAL_TIMEOUT;
-use crate::mvcc::check;
+use crate::raft::types::Peer;
 use crate::state::apply::{Decided, Outcome};
 use crate::state::store::State;
 use crate::watch::History;
@@ -24,9 +22,11 @@ use openraft::async_runtime::WatchReceiver;
 /// The way to a member; clones share it.
 #[derive(Clone)]
 pub struct Handle {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     /// Taken when the member stops.
     runtime: Arc<Consensus>,
+    /// On whose behalf it is used.
+    pub(super) caller: Caller,
 }
 
 /// Before a request to a leader that just changed is tried again.
@@ -34,7 +34,27 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 impl Handle {
     pub(super) fn new(core: Arc<Core>, runtime: Consensus) -> Self {
-        Self { core, runtime: Arc::new(runtime) }
+        Self { core, runtime: Arc::new(runtime), caller: Caller::Trusted }
+    }
+
+    /// The same member, on behalf of someone.
+    #[must_use]
+    pub fn on_behalf_of(&self, caller: Caller) -> Self {
+        Self { caller, ..self.clone() }
+    }
+
+    /// Waits until this member is part of a cluster that works, or stops.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let mut ready = self.core.ready.subscribe();
+        tokio::select! {
+            ready = ready.wait_for(|ready| *ready) => ready.map(drop).map_err(|_| Error::Stopped),
+            () = self.core.stop.cancelled() => Err(Error::Stopped),
+        }
+    }
+
+    /// Waits until the others say that this member is no longer one of them.
+    pub async fn removed(&self) {
+        self.core.removed.cancelled().await;
     }
 
     /// Stops the member: no more answers, files closed.
@@ -78,6 +98,16 @@ impl Handle {
         Ok(purged.map_or(0, |purged| purged.index + 1))
     }
 
+    /// Brings those metrics up to date that are only looked at now and then.
+    pub async fn refresh_metrics(&self) {
+        let database = self.core.state.database();
+        let sizes = tokio::task::spawn_blocking(move || (database.disk_bytes(), database.bytes())).await;
+        if let Ok((disk, used)) = sizes {
+            self.core.metrics.db_size.set(disk.max(used).cast_signed());
+            self.core.metrics.db_size_in_use.set(used.cast_signed());
+        }
+    }
+
     /// A header at a revision.
     #[must_use]
     pub fn header(&self, revision: i64) -> pb::ResponseHeader {
@@ -92,6 +122,7 @@ impl Handle {
 
     /// Frees disk space that compaction made unreachable, and flushes.
     pub async fn defragment(&self) -> Result<(), Error> {
+        self.admin()?;
         let state = self.core.state.clone();
         let cleaned = tokio::task::spawn_blocking(move || {
             state.clean();
@@ -102,33 +133,27 @@ impl Handle {
 
     /// A hash over what is readable at a revision, the same on every member.
     pub async fn hash_kv(&self, revision: i64) -> Result<pb::HashKvResponse, Error> {
-        let wanted = pb::RangeRequest {
-            key: bytes::Bytes::from_static(b"\0"),
-            range_end: bytes::Bytes::from_static(b"\0"),
-            revision,
-            ..Default::default()
-        };
-        let found = self.read(false, move |state| state.range(&wanted)).await?;
-        let mut hasher = crc32fast::Hasher::new();
-        for kv in &found.kvs {
-            hasher.update(&prost::Message::encode_to_vec(kv));
-        }
-        let current = found.header.as_ref().map_or(0, |header| header.revision);
+        self.admin()?;
+        let hashed = self.read(false, move |state| state.hash(revision)).await?;
         Ok(pb::HashKvResponse {
-            header: found.header,
-            hash: hasher.finalize(),
-            compact_revision: self.core.state.compacted(),
-            hash_revision: if revision > 0 { revision } else { current },
+            header: Some(self.header(self.revision())),
+            hash: hashed.hash,
+            compact_revision: hashed.compact_revision,
+            hash_revision: hashed.revision,
         })
     }
 
     /// Hands leadership to another member.
     pub async fn move_leader(&self, target: u64) -> Result<(), Error> {
-        if !self.core.members.contains_key(&target) {
-            return Err(Error::MemberNotFound);
-        }
+        self.admin()?;
         if !self.core.leads() {
             return Err(Error::NotLeader);
+        }
+        if target == self.core.member_id {
+            return Ok(());
+        }
+        if !self.core.membership()?.membership().voter_ids().any(|voter| voter == target) {
+            return Err(Error::BadLeaderTransferee);
         }
         self.core.raft()?.trigger().transfer_leader(target).await.map_err(|_| Error::Stopped)?;
         let mut leader = self.core.leader.subscribe();
@@ -137,14 +162,98 @@ impl Handle {
         Ok(())
     }
 
-    async fn propose(&self, operation: Operation) -> Result<(Outcome, pb::ResponseHeader), Error> {
-        let decided: Decided = propose::submit(&self.core, operation).await?;
+    /// Whether the caller may do what only administrators may.
+    pub fn admin(&self) -> Result<(), Error> {
+        self.core.state.auth().admin(&self.caller)
+    }
+
+    /// Whether the caller may read keys.
+    pub fn may_read(&self, key: &bytes::Bytes, range_end: &bytes::Bytes) -> Result<(), Error> {
+        self.core.state.auth().read(&self.caller, key, range_end)
+    }
+
+    /// Whether this member is a learner, which answers little.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        let (_, membership) = self.core.state.applied();
+        membership.membership().get_node(&self.core.member_id).is_some_and(|peer| peer.learner)
+    }
+
+    pub(super) fn not_learner(&self) -> Result<(), Error> {
+        if self.is_learner() { Err(Error::NotSupportedForLearner) } else { Ok(()) }
+    }
+
+    pub(super) fn not_corrupt(&self) -> Result<(), Error> {
+        if self.core.state.alarmed(pb::AlarmType::Corrupt) { Err(Error::Corrupt) } else { Ok(()) }
+    }
+
+    /// The members, as they are here.
+    #[must_use]
+    pub fn members(&self) -> Vec<pb::Member> {
+        let (_, membership) = self.core.state.applied();
+        membership.membership().nodes().map(|(id, peer)| self.member(*id, peer)).collect()
+    }
+
+    fn member(&self, id: u64, peer: &Peer) -> pb::Member {
+        // A member that never introduced itself has no name yet: etcd shows it as unstarted.
+        let attributes = self.core.state.attributes(id).unwrap_or_default();
+        pb::Member {
+            id,
+            name: attributes.name,
+            peer_ur_ls: peer.urls.clone(),
+            client_ur_ls: attributes.client_urls,
+            is_learner: peer.learner,
+        }
+    }
+
+    /// Adds a member, which is then to be started.
+    pub async fn member_add(&self, urls: Vec<String>, learner: bool, now_unix_nanos: u128) -> Result<pb::Member, Error> {
+        self.admin()?;
+        members::check_urls(&urls)?;
+        let mut urls = urls;
+        urls.sort_unstable();
+        // A new identity each time, so that one that was removed may be added again.
+        let id = super::identity::member_id(&now_unix_nanos.to_string(), &urls.join(","));
+        let member = wire_pb::Member { id, name: String::new(), peer_urls: urls.clone(), learner };
+        membership::change(&self.core, wire_pb::change_membership_request::Change::Add(member)).await?;
+        Ok(pb::Member { id, peer_ur_ls: urls, is_learner: learner, ..Default::default() })
+    }
+
+    /// Changes the membership otherwise.
+    pub async fn member_change(&self, change: wire_pb::change_membership_request::Change) -> Result<(), Error> {
+        self.admin()?;
+        membership::change(&self.core, change).await
+    }
+
+    /// Lists, raises or clears alarms.
+    pub async fn alarm(&self, request: pb::AlarmRequest) -> Result<Vec<pb::AlarmMember>, Error> {
+        if request.action() == pb::alarm_request::AlarmAction::Get {
+            let wanted = |alarm: &pb::AlarmMember| request.alarm() == pb::AlarmType::None || alarm.alarm == request.alarm;
+            let mut alarms = crate::state::cluster::alarms(&self.core.state.alarms());
+            alarms.retain(wanted);
+            return Ok(alarms);
+        }
+        match self.propose(Operation::Alarm(request)).await? {
+            (Outcome::Alarms(alarms), _) => Ok(alarms),
+            _ => Ok(vec![]),
+        }
+    }
+
+    /// Changes users, roles or permissions.
+    pub async fn auth_change(&self, change: wire_pb::auth_change::Change) -> Result<pb::ResponseHeader, Error> {
+        let change = wire_pb::AuthChange { change: Some(change) };
+        self.propose(Operation::Auth(change)).await.map(|(_, header)| header)
+    }
+
+    pub(super) async fn propose(&self, operation: Operation) -> Result<(Outcome, pb::ResponseHeader), Error> {
+        quota::check(&self.core, &operation).await?;
+        let decided: Decided = propose::submit(&self.core, &self.caller, operation).await?;
         let mut header = self.core.state.header(decided.revision);
         header.raft_term = decided.term;
         Ok((decided.result?, header))
     }
 
-    async fn lease_time(&self, id: i64, renew: bool) -> Result<wire_pb::LeaseTimeResponse, Error> {
+    pub(super) async fn lease_time(&self, id: i64, renew: bool) -> Result<wire_pb::LeaseTimeResponse, Error> {
         let request = wire_pb::LeaseTimeRequest { id, renew };
         let asking = async {
             loop {
@@ -170,7 +279,7 @@ impl Handle {
     }
 
     /// Runs something that reads the disk, on the caller's thread if it is small.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         small: bool,
         read: impl FnOnce(&State) -> Result<T, Error> + Send + 'static,
@@ -180,161 +289,5 @@ impl Handle {
         }
         let state = self.core.state.clone();
         tokio::task::spawn_blocking(move || read(&state)).await.map_err(|_| Error::Stopped)?
-    }
-}
-
-fn mismatch() -> Error {
-    Error::Internal("the result does not fit the request".to_owned())
-}
-
-#[async_trait]
-impl Kv for Handle {
-    async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
-        check::range(&request)?;
-        if !request.serializable {
-            read_index::wait(&self.core).await?;
-        }
-        self.read(State::is_small(&request), move |state| state.range(&request)).await
-    }
-
-    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
-        check::put(&request)?;
-        match self.propose(Operation::Put(request)).await? {
-            (Outcome::Put(response), header) => Ok(pb::PutResponse { header: Some(header), ..response }),
-            _ => Err(mismatch()),
-        }
-    }
-
-    async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
-        check::delete_range(&request)?;
-        match self.propose(Operation::DeleteRange(request)).await? {
-            (Outcome::DeleteRange(response), header) => Ok(pb::DeleteRangeResponse { header: Some(header), ..response }),
-            _ => Err(mismatch()),
-        }
-    }
-
-    async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        check::txn(&request)?;
-        if check::is_read_only(&request) {
-            read_index::wait(&self.core).await?;
-            return self.read(false, move |state| state.read_only_txn(&request)).await;
-        }
-        match self.propose(Operation::Txn(request)).await? {
-            (Outcome::Txn(response), header) => Ok(pb::TxnResponse { header: Some(header), ..response }),
-            _ => Err(mismatch()),
-        }
-    }
-
-    async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
-        let physical = request.physical;
-        let (_, header) = self.propose(Operation::Compact(request)).await?;
-        if physical {
-            let state = self.core.state.clone();
-            drop(tokio::task::spawn_blocking(move || state.clean()).await);
-        }
-        Ok(pb::CompactionResponse { header: Some(header) })
-    }
-
-    async fn watch(&self, request: pb::WatchCreateRequest) -> Result<mpsc::Receiver<pb::WatchResponse>, Error> {
-        crate::watch::start(self.core.state.clone(), request)
-    }
-
-    async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
-        // The identifier is chosen here, so that every member applies the same.
-        let id = if request.id == 0 { rand::random_range(1..i64::MAX) } else { request.id };
-        match self.propose(Operation::LeaseGrant(pb::LeaseGrantRequest { id, ..request })).await? {
-            (Outcome::LeaseGrant(ttl), header) => {
-                Ok(pb::LeaseGrantResponse { header: Some(header), id, ttl, error: String::new() })
-            }
-            _ => Err(mismatch()),
-        }
-    }
-
-    async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error> {
-        let (_, header) = self.propose(Operation::LeaseRevoke(request)).await?;
-        Ok(pb::LeaseRevokeResponse { header: Some(header) })
-    }
-
-    async fn lease_keep_alive(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
-        let time = self.lease_time(id, true).await?;
-        let header = self.core.state.header(self.revision());
-        // A lease that is gone has no time left; etcd says so without an error.
-        Ok(pb::LeaseKeepAliveResponse { header: Some(header), id, ttl: time.granted_seconds })
-    }
-
-    async fn lease_time_to_live(&self, request: pb::LeaseTimeToLiveRequest) -> Result<pb::LeaseTimeToLiveResponse, Error> {
-        let time = self.lease_time(request.id, false).await?;
-        let header = Some(self.core.state.header(self.revision()));
-        let id = request.id;
-        if !time.found {
-            return Ok(pb::LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() });
-        }
-        let keys = if request.keys {
-            read_index::wait(&self.core).await?;
-            self.core.state.lease(id).map(|lease| lease.keys.into_iter().collect()).unwrap_or_default()
-        } else {
-            vec![]
-        };
-        Ok(pb::LeaseTimeToLiveResponse { header, id, ttl: time.remaining_seconds, granted_ttl: time.granted_seconds, keys })
-    }
-
-    async fn lease_leases(&self) -> Result<pb::LeaseLeasesResponse, Error> {
-        read_index::wait(&self.core).await?;
-        let leases = self.core.state.leases().into_iter().map(|(id, _)| pb::LeaseStatus { id }).collect();
-        Ok(pb::LeaseLeasesResponse { header: Some(self.core.state.header(self.revision())), leases })
-    }
-
-    async fn member_list(&self) -> Result<pb::MemberListResponse, Error> {
-        let member = |(id, peer): (&u64, &crate::raft::types::Peer)| {
-            // A member that never introduced itself has no name yet: etcd shows it as unstarted.
-            let attributes = self.core.state.attributes(*id).unwrap_or_default();
-            pb::Member {
-                id: *id,
-                name: attributes.name,
-                peer_ur_ls: vec![peer.url.clone()],
-                client_ur_ls: attributes.client_urls,
-                is_learner: false,
-            }
-        };
-        let (_, membership) = self.core.state.applied();
-        let members = membership.nodes().map(member).collect();
-        Ok(pb::MemberListResponse { header: Some(self.core.state.header(self.revision())), members })
-    }
-
-    async fn status(&self) -> Result<pb::StatusResponse, Error> {
-        let data = self.core.raft()?.data_metrics();
-        let (last, applied) = {
-            let data = data.borrow_watched();
-            (data.last_log.map_or(0, |id| id.index), data.last_applied.map_or(0, |id| id.index))
-        };
-        let seen = *self.core.leadership.borrow();
-        let database = self.core.state.database();
-        let size = tokio::task::spawn_blocking(move || database.disk_bytes()).await.map_err(|_| Error::Stopped)?;
-        let size = size.cast_signed();
-        self.core.metrics.db_size.set(size);
-        let errors = if seen.leader_id.is_none() { vec![Error::NoLeader.to_string()] } else { vec![] };
-        Ok(pb::StatusResponse {
-            header: Some(self.core.state.header(self.revision())),
-            version: crate::ETCD_VERSION.to_owned(),
-            db_size: size,
-            leader: seen.leader_id.unwrap_or(0),
-            raft_index: last,
-            raft_term: seen.term,
-            raft_applied_index: applied,
-            errors,
-            db_size_in_use: size,
-            is_learner: false,
-            storage_version: crate::ETCD_VERSION.rsplit_once('.').map_or("", |(minor, _)| minor).to_owned(),
-            db_size_quota: 0,
-        })
-    }
-
-    async fn read_index(&self) -> Result<i64, Error> {
-        read_index::wait(&self.core).await?;
-        Ok(self.revision())
-    }
-
-    fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.core.leadership.subscribe()
     }
 }

@@ -5,13 +5,23 @@
 //! Invariant: a write is answered after a quorum's fsync and this member's own apply; a read is
 //! answered after a quorum confirmed what it has to see.
 
+mod alone;
+mod compactor;
 mod consensus;
 pub mod core;
+mod corruption;
 pub mod handle;
+pub mod identity;
+mod join;
+mod kv;
 pub mod lessor;
+pub mod members;
+pub mod membership;
 pub mod options;
 pub mod propose;
+pub mod quota;
 pub mod read_index;
+mod run;
 pub mod start;
 pub mod waiters;
 

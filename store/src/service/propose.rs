@@ -10,8 +10,9 @@ use wire_pb::proposal::Operation;
 
 use super::core::Core;
 use super::waiters::Answer;
+use crate::auth::Caller;
 use crate::error::Error;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_PROPOSALS_MAX, PROPOSAL_TIMEOUT, REQUEST_BYTES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_PROPOSALS_MAX, PROPOSAL_TIMEOUT};
 use crate::raft::types::LeaderId;
 
 /// Batches under way: enough that the next one is written while the last is on its way to the
@@ -21,11 +22,11 @@ const UNDER_WAY_MAX: usize = 3;
 const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 
 /// Proposes an operation and waits for its result.
-pub async fn submit(core: &Core, operation: Operation) -> Answer {
-    if size(&operation) > REQUEST_BYTES_MAX {
+pub async fn submit(core: &Core, caller: &Caller, operation: Operation) -> Answer {
+    if size(&operation) > core.options.request_bytes_max {
         return Err(Error::RequestTooLarge);
     }
-    let (number, receiver) = core.waiters.submit(operation)?;
+    let (number, receiver) = core.waiters.submit(caller, operation)?;
     let forget = Forget { core, number };
     let answer = tokio::select! {
         answer = tokio::time::timeout(PROPOSAL_TIMEOUT, receiver) => answer,
@@ -59,7 +60,10 @@ fn size(operation: &Operation) -> usize {
         Operation::DeleteRange(request) => request.encoded_len(),
         Operation::Txn(request) => request.encoded_len(),
         Operation::Attributes(request) => request.encoded_len(),
-        Operation::Compact(_) | Operation::LeaseGrant(_) | Operation::LeaseRevoke(_) => 32,
+        Operation::Auth(request) => request.encoded_len(),
+        Operation::LeaseCheckpoint(request) => request.encoded_len(),
+        Operation::ClusterVersion(request) => request.encoded_len(),
+        Operation::Compact(_) | Operation::LeaseGrant(_) | Operation::LeaseRevoke(_) | Operation::Alarm(_) => 32,
     }
 }
 
@@ -126,8 +130,15 @@ async fn send(core: &Core, leader: LeaderId, numbers: Vec<u64>) {
         return;
     }
     let proposer = core.member_id;
-    let proposals =
-        taken.into_iter().map(|(number, operation)| wire_pb::Proposal { proposer, number, operation: Some(operation) }).collect();
+    let proposal = |(number, caller, operation): (u64, Caller, Operation)| {
+        let (user, auth_revision) = match caller {
+            Caller::Trusted => (None, None),
+            Caller::Anonymous => (Some(String::new()), None),
+            Caller::User { name, revision } => (Some(name.as_ref().to_owned()), revision),
+        };
+        wire_pb::Proposal { proposer, number, operation: Some(operation), user, auth_revision }
+    };
+    let proposals = taken.into_iter().map(proposal).collect();
     let batch = wire_pb::Batch { proposals }.encode_to_vec().into();
     let accepted = if leader.node_id == core.member_id {
         core.propose_here(leader, batch).await

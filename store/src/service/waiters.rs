@@ -10,6 +10,7 @@ use kontiki_proto::kontiki::store::v1::proposal::Operation;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::raft::types::LeaderId;
 use crate::state::apply::Decided;
@@ -18,6 +19,7 @@ use crate::state::apply::Decided;
 pub type Answer = Result<Decided, Error>;
 
 struct Pending {
+    caller: Caller,
     operation: Operation,
     waiter: oneshot::Sender<Answer>,
     /// The leader it was sent to.
@@ -50,7 +52,7 @@ impl Waiters {
     }
 
     /// Registers a proposal and queues it.
-    pub fn submit(&self, operation: Operation) -> Result<(u64, oneshot::Receiver<Answer>), Error> {
+    pub fn submit(&self, caller: &Caller, operation: Operation) -> Result<(u64, oneshot::Receiver<Answer>), Error> {
         let (waiter, receiver) = oneshot::channel();
         let permit = self.queue.try_reserve().map_err(|error| match error {
             mpsc::error::TrySendError::Full(()) => Error::TooManyRequests,
@@ -60,7 +62,7 @@ impl Waiters {
             let mut inner = self.inner.lock();
             inner.next += 1;
             let number = inner.next;
-            inner.pending.insert(number, Pending { operation, waiter, sent: None });
+            inner.pending.insert(number, Pending { caller: caller.clone(), operation, waiter, sent: None });
             number
         };
         permit.send(number);
@@ -74,7 +76,7 @@ impl Waiters {
 
     /// Marks proposals as sent to a leader and returns them, without those that nobody waits for.
     /// `None` where that leader's time is known to be over.
-    pub fn take(&self, numbers: &[u64], leader: LeaderId) -> Option<Vec<(u64, Operation)>> {
+    pub fn take(&self, numbers: &[u64], leader: LeaderId) -> Option<Vec<(u64, Caller, Operation)>> {
         let mut inner = self.inner.lock();
         if inner.passed.is_some_and(|passed| passed > leader) {
             return None;
@@ -83,7 +85,7 @@ impl Waiters {
         for number in numbers {
             if let Some(pending) = inner.pending.get_mut(number) {
                 pending.sent = Some(leader);
-                taken.push((*number, pending.operation.clone()));
+                taken.push((*number, pending.caller.clone(), pending.operation.clone()));
             }
         }
         Some(taken)
@@ -183,7 +185,7 @@ mod tests {
     #[test]
     fn a_later_leader_frees_what_the_earlier_one_took() {
         let (waiters, mut queue) = Waiters::new(1);
-        let (number, _receiver) = waiters.submit(operation()).unwrap();
+        let (number, _receiver) = waiters.submit(&Caller::Trusted, operation()).unwrap();
         assert_eq!(queue.try_recv().unwrap(), number);
         assert_eq!(waiters.take(&[number], leader(1)).unwrap().len(), 1);
         waiters.passed(leader(1));
@@ -197,8 +199,8 @@ mod tests {
     #[test]
     fn a_snapshot_leaves_what_was_sent_unknown() {
         let (waiters, _queue) = Waiters::new(1);
-        let (number, mut sent) = waiters.submit(operation()).unwrap();
-        let (_, mut unsent) = waiters.submit(operation()).unwrap();
+        let (number, mut sent) = waiters.submit(&Caller::Trusted, operation()).unwrap();
+        let (_, mut unsent) = waiters.submit(&Caller::Trusted, operation()).unwrap();
         waiters.take(&[number], leader(1));
         waiters.lost();
         assert_eq!(sent.try_recv().unwrap().unwrap_err(), Error::TimeoutLeaderFailure);

@@ -12,10 +12,11 @@ use prost::Message;
 use rocksdb::WriteBatch;
 
 use super::database::{
-    APPLIED, ATTRIBUTES, COMPACTED, Database, KEYS, LEASES, Lease, MEMBERSHIP, META, Memory, REVISION, REVISIONS, StateError,
+    APPLIED, COMPACTED, Database, KEYS, LEASES, Lease, MEMBERSHIP, META, Memory, REVISION, REVISIONS, StateError,
 };
 use super::keys;
 use super::view::{self, Overlay};
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::raft::types::{Entry, StoredMembership};
 use crate::raft::wire;
@@ -31,6 +32,8 @@ pub enum Outcome {
     Txn(pb::TxnResponse),
     /// A lease was granted, with these seconds.
     LeaseGrant(i64),
+    /// Alarms that were raised or cleared.
+    Alarms(Vec<pb::AlarmMember>),
     /// Nothing more to say.
     Done,
 }
@@ -68,6 +71,10 @@ pub struct Applied {
     pub changes: Vec<Change>,
     /// The log was compacted logically.
     pub compacted: bool,
+    /// Tokens that count from now on: user and token.
+    pub tokens: Vec<(String, String)>,
+    /// Users whose tokens no longer count; `None` is all of them.
+    pub tokens_over: Vec<Option<String>>,
 }
 
 /// Applies entries to a database and to what is kept in memory of it.
@@ -79,6 +86,13 @@ pub fn apply(database: &Database, memory: &mut Memory, entries: Vec<Entry>) -> R
     writer.finish()
 }
 
+/// Writes a membership by itself.
+pub fn write_membership(database: &Database, membership: &StoredMembership) -> Result<(), StateError> {
+    let mut batch = WriteBatch::default();
+    batch.put_cf(&database.family(META)?, MEMBERSHIP, wire::stored_membership(membership).encode_to_vec());
+    database.write(batch)
+}
+
 /// A batch in the making.
 pub(super) struct Writer<'a> {
     pub(super) database: &'a Database,
@@ -86,8 +100,10 @@ pub(super) struct Writer<'a> {
     pub(super) overlay: Overlay,
     families: Families<'a>,
     batch: WriteBatch,
+    /// Bytes by which the keys grow.
+    growth: i64,
     events: Vec<Event>,
-    applied: Applied,
+    pub(super) applied: Applied,
 }
 
 struct Families<'a> {
@@ -111,6 +127,7 @@ impl<'a> Writer<'a> {
             overlay: BTreeMap::new(),
             families,
             batch: WriteBatch::default(),
+            growth: 0,
             events: Vec::new(),
             applied: Applied::default(),
         })
@@ -125,9 +142,10 @@ impl<'a> Writer<'a> {
         match entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => {
+                self.note_removed(&membership);
                 self.memory.membership = StoredMembership::new(Some(log_id), membership);
                 let stored = wire::stored_membership(&self.memory.membership).encode_to_vec();
-                self.batch.put_cf(&self.families.meta, MEMBERSHIP, stored);
+                self.put_meta(MEMBERSHIP, stored);
             }
             EntryPayload::Normal(batch) => {
                 let batch = wire_pb::Batch::decode(batch.0).map_err(|_| StateError::Damaged("log entry"))?;
@@ -141,17 +159,16 @@ impl<'a> Writer<'a> {
     }
 
     fn proposal(&mut self, proposal: wire_pb::Proposal, term: u64) -> Result<(), StateError> {
+        let caller = match &proposal.user {
+            None => Caller::Trusted,
+            Some(name) if name.is_empty() => Caller::Anonymous,
+            Some(name) => Caller::User { name: name.as_str().into(), revision: proposal.auth_revision },
+        };
         let result = match proposal.operation {
-            Some(Operation::Put(request)) => self.put(&request)?.map(Outcome::Put),
-            Some(Operation::DeleteRange(request)) => Ok(Outcome::DeleteRange(self.delete_range(&request)?)),
-            Some(Operation::Txn(request)) => self.txn(&request)?.map(Outcome::Txn),
-            Some(Operation::Compact(request)) => self.compact(request.revision).map(|()| Outcome::Done),
-            Some(Operation::LeaseGrant(request)) => self.lease_grant(request.id, request.ttl).map(Outcome::LeaseGrant),
-            Some(Operation::LeaseRevoke(request)) => self.lease_revoke(request.id)?.map(|()| Outcome::Done),
-            Some(Operation::Attributes(attributes)) => {
-                self.attributes(attributes);
-                Ok(Outcome::Done)
-            }
+            Some(operation) => match self.allowed(&caller, &operation) {
+                Ok(()) => self.operate(&caller, operation)?,
+                Err(refused) => Err(refused),
+            },
             // A member that is newer than this one knows more operations; skipping one would let
             // the states part, so this member must not go on.
             None => {
@@ -173,6 +190,36 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    fn operate(&mut self, caller: &Caller, operation: Operation) -> Result<Result<Outcome, Error>, StateError> {
+        Ok(match operation {
+            Operation::Put(request) => self.put(&request)?.map(Outcome::Put),
+            Operation::DeleteRange(request) => Ok(Outcome::DeleteRange(self.delete_range(&request)?)),
+            Operation::Txn(request) => self.txn(&request)?.map(Outcome::Txn),
+            Operation::Compact(request) => self.compact(request.revision).map(|()| Outcome::Done),
+            Operation::LeaseGrant(request) => self.lease_grant(request.id, request.ttl).map(Outcome::LeaseGrant),
+            Operation::LeaseRevoke(request) => self.lease_revoke(request.id)?.map(|()| Outcome::Done),
+            Operation::LeaseCheckpoint(request) => {
+                self.lease_checkpoint(&request);
+                Ok(Outcome::Done)
+            }
+            Operation::Attributes(attributes) => {
+                self.attributes(attributes);
+                Ok(Outcome::Done)
+            }
+            Operation::Alarm(request) => Ok(Outcome::Alarms(self.alarm(request))),
+            Operation::Auth(request) => self.auth(caller, &request).map(|()| Outcome::Done),
+            Operation::ClusterVersion(version) => {
+                self.cluster_version(version);
+                Ok(Outcome::Done)
+            }
+        })
+    }
+
+    /// Writes something about the cluster as a whole.
+    pub(super) fn put_meta(&mut self, key: &[u8], value: Vec<u8>) {
+        self.batch.put_cf(&self.families.meta, key, value);
+    }
+
     /// The revision that the running proposal writes.
     pub(super) fn next_revision(&self) -> i64 {
         self.memory.revision + 1
@@ -191,7 +238,9 @@ impl<'a> Writer<'a> {
     /// Writes a version of a key; `version` 0 removes it.
     pub(super) fn write(&mut self, kv: KeyValue, previous: Option<KeyValue>) {
         let place = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
-        self.batch.put_cf(&self.families.keys, keys::version(&kv.key, kv.mod_revision), keys::record(&kv));
+        let record = keys::record(&kv);
+        self.growth += keys::weight(&kv.key, &record);
+        self.batch.put_cf(&self.families.keys, keys::version(&kv.key, kv.mod_revision), record);
         self.batch.put_cf(&self.families.revisions, keys::revision(kv.mod_revision, place), &kv.key);
         let lease_before = previous.as_ref().map_or(0, |previous| previous.lease);
         if lease_before != kv.lease {
@@ -219,8 +268,18 @@ impl<'a> Writer<'a> {
 
     /// Remembers a new lease.
     pub(super) fn insert_lease(&mut self, id: i64, ttl: i64) {
-        self.memory.leases.insert(id, Lease { ttl, keys: Default::default() });
+        self.memory.leases.insert(id, Lease { ttl, ..Lease::default() });
         self.batch.put_cf(&self.families.leases, keys::lease(id), ttl.to_be_bytes());
+    }
+
+    fn lease_checkpoint(&mut self, request: &wire_pb::LeaseCheckpoint) {
+        for noted in &request.leases {
+            if let Some(lease) = self.memory.leases.get_mut(&noted.id) {
+                lease.remaining = noted.seconds;
+                let value = [lease.ttl.to_be_bytes(), lease.remaining.to_be_bytes()].concat();
+                self.batch.put_cf(&self.families.leases, keys::lease(noted.id), value);
+            }
+        }
     }
 
     /// Forgets a lease, whose keys are returned.
@@ -246,13 +305,6 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn attributes(&mut self, attributes: wire_pb::Attributes) {
-        let mut key = ATTRIBUTES.to_vec();
-        key.extend_from_slice(&attributes.member_id.to_be_bytes());
-        self.batch.put_cf(&self.families.meta, key, attributes.encode_to_vec());
-        self.memory.attributes.insert(attributes.member_id, attributes);
-    }
-
     /// Writes the batch. It is not synced: the log keeps the entries until they are flushed.
     fn finish(mut self) -> Result<Applied, StateError> {
         if let Some(applied) = &self.memory.applied {
@@ -261,7 +313,7 @@ impl<'a> Writer<'a> {
         if !self.applied.changes.is_empty() {
             self.batch.put_cf(&self.families.meta, REVISION, self.memory.revision.to_be_bytes());
         }
-        self.database.write(self.batch)?;
+        self.database.write_counted(self.batch, self.growth)?;
         Ok(self.applied)
     }
 }

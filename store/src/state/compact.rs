@@ -24,14 +24,15 @@ pub fn clean(database: &Database, compacted: i64, mut pause: impl FnMut() -> boo
     let mut rows = database.db.raw_iterator_cf_opt(&revisions, options);
     rows.seek(keys::revision(cleaned.unwrap_or(0), 0));
     let mut batch = WriteBatch::default();
+    let mut freed = 0;
     while let Some((stored, key)) = rows.item() {
         let revision = keys::to_revision(stored).ok_or(StateError::Damaged("revision"))?;
-        versions(database, key, compacted, &mut batch)?;
+        freed += versions(database, key, compacted, &mut batch)?;
         if revision < compacted {
             batch.delete_cf(&revisions, stored);
         }
         if batch.len() >= STEP {
-            database.write(std::mem::take(&mut batch))?;
+            database.write_counted(std::mem::take(&mut batch), -std::mem::take(&mut freed))?;
             if !pause() {
                 return Ok(());
             }
@@ -40,10 +41,11 @@ pub fn clean(database: &Database, compacted: i64, mut pause: impl FnMut() -> boo
     }
     rows.status()?;
     batch.put_cf(&meta, CLEANED, compacted.to_be_bytes());
-    database.write(batch)
+    database.write_counted(batch, -freed)
 }
 
-fn versions(database: &Database, key: &[u8], compacted: i64, batch: &mut WriteBatch) -> Result<(), StateError> {
+fn versions(database: &Database, key: &[u8], compacted: i64, batch: &mut WriteBatch) -> Result<i64, StateError> {
+    let mut freed = 0;
     let family = database.family(KEYS)?;
     let prefix = keys::escaped(key);
     let mut iterator = database.db.raw_iterator_cf(&family);
@@ -56,9 +58,11 @@ fn versions(database: &Database, key: &[u8], compacted: i64, batch: &mut WriteBa
         }
         if !newest || (keys::is_removal(record) && revision < compacted) {
             batch.delete_cf(&family, stored);
+            freed += keys::weight(key, record);
         }
         newest = false;
         iterator.next();
     }
-    Ok(iterator.status()?)
+    iterator.status()?;
+    Ok(freed)
 }

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::kontiki::store::v1 as wire_pb;
+use parking_lot::Mutex;
 use prost::Message;
 use rocksdb::{BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, IteratorMode, MultiThreaded};
 use std::sync::Arc;
 
 use super::rocks::Budget;
+use crate::auth::Auth;
 use crate::raft::types::{LogId, StoredMembership};
 use crate::raft::wire;
 
@@ -30,6 +33,16 @@ pub const REVISION: &[u8] = b"revision";
 pub const COMPACTED: &[u8] = b"compacted";
 /// The last membership.
 pub const MEMBERSHIP: &[u8] = b"membership";
+/// The alarms that are raised.
+pub const ALARMS: &[u8] = b"alarms";
+/// Users, roles and permissions.
+pub const AUTH: &[u8] = b"auth";
+/// Which API all members serve.
+pub const CLUSTER_VERSION: &[u8] = b"cluster-version";
+/// Bytes of all versions of all keys.
+pub const BYTES: &[u8] = b"bytes";
+/// Prefix of members that are gone for ever.
+pub const REMOVED: &[u8] = b"removed/";
 /// Prefix of what members say about themselves.
 pub const ATTRIBUTES: &[u8] = b"attributes/";
 
@@ -52,6 +65,8 @@ pub enum StateError {
 pub struct Lease {
     /// Granted seconds.
     pub ttl: i64,
+    /// Seconds that were left when last noted; zero is all of them.
+    pub remaining: i64,
     /// Keys that go with it.
     pub keys: BTreeSet<Bytes>,
 }
@@ -71,6 +86,22 @@ pub struct Memory {
     pub leases: BTreeMap<i64, Lease>,
     /// What members say about themselves.
     pub attributes: BTreeMap<u64, wire_pb::Attributes>,
+    /// Alarms: kind and member.
+    pub alarms: BTreeSet<(i32, u64)>,
+    /// Users, roles and permissions.
+    pub auth: Arc<Auth>,
+    /// Members that are gone for ever.
+    pub removed: BTreeSet<u64>,
+    /// Which API all members serve.
+    pub cluster_version: wire_pb::ClusterVersion,
+}
+
+impl Memory {
+    /// Whether an alarm of a kind is raised by any member.
+    #[must_use]
+    pub fn alarmed(&self, kind: pb::AlarmType) -> bool {
+        self.alarms.iter().any(|(raised, _)| *raised == kind as i32)
+    }
 }
 
 /// An open database.
@@ -78,6 +109,8 @@ pub struct Database {
     /// RocksDB.
     pub db: DBWithThreadMode<MultiThreaded>,
     path: PathBuf,
+    /// Bytes of all versions of all keys, as they are in `meta`.
+    bytes: Mutex<i64>,
 }
 
 impl Database {
@@ -88,7 +121,24 @@ impl Database {
         options.set_atomic_flush(true);
         options.set_max_total_wal_size(1 << 20);
         let families = [KEYS, REVISIONS, LEASES, META].map(|name| ColumnFamilyDescriptor::new(name, budget.column_options()));
-        Ok(Self { db: DBWithThreadMode::open_cf_descriptors(&options, path, families)?, path: path.to_owned() })
+        let db = DBWithThreadMode::open_cf_descriptors(&options, path, families)?;
+        let database = Self { db, path: path.to_owned(), bytes: Mutex::new(0) };
+        *database.bytes.lock() = database.number(BYTES)?;
+        Ok(database)
+    }
+
+    fn number(&self, key: &[u8]) -> Result<i64, StateError> {
+        let Some(stored) = self.db.get_cf(&self.family(META)?, key)? else {
+            return Ok(0);
+        };
+        let number = stored.first_chunk::<8>().ok_or(StateError::Damaged("number"))?;
+        Ok(i64::from_be_bytes(*number))
+    }
+
+    fn message<M: Message + Default>(&self, key: &[u8]) -> Result<Option<M>, StateError> {
+        let stored = self.db.get_cf(&self.family(META)?, key)?;
+        let message = stored.map(|stored| M::decode(stored.as_slice())).transpose();
+        message.map_err(|_| StateError::Damaged("description of the cluster"))
     }
 
     /// A column family.
@@ -98,28 +148,15 @@ impl Database {
 
     /// Reads what is kept in memory.
     pub fn load(&self) -> Result<Memory, StateError> {
-        let meta = self.family(META)?;
-        let number = |key: &[u8]| -> Result<i64, StateError> {
-            let Some(stored) = self.db.get_cf(&meta, key)? else {
-                return Ok(0);
-            };
-            let number = stored.first_chunk::<8>().ok_or(StateError::Damaged("revision"))?;
-            Ok(i64::from_be_bytes(*number))
-        };
-        let applied = self.db.get_cf(&meta, APPLIED)?;
-        let applied = applied
-            .map(|stored| wire_pb::LogId::decode(stored.as_slice()))
-            .transpose()
-            .map_err(|_| StateError::Damaged("applied position"))?;
-        let membership = self.db.get_cf(&meta, MEMBERSHIP)?;
-        let membership = membership
-            .map(|stored| wire_pb::StoredMembership::decode(stored.as_slice()))
-            .transpose()
-            .map_err(|_| StateError::Damaged("membership"))?;
+        let applied: Option<wire_pb::LogId> = self.message(APPLIED)?;
+        let membership: Option<wire_pb::StoredMembership> = self.message(MEMBERSHIP)?;
+        let alarms: pb::AlarmResponse = self.message(ALARMS)?.unwrap_or_default();
+        let auth = self.db.get_cf(&self.family(META)?, AUTH)?;
+        let auth = auth.map(|stored| Auth::decode(&stored)).transpose().map_err(|_| StateError::Damaged("users"))?;
         Ok(Memory {
             // Like a new etcd, an empty store is at revision 1.
-            revision: number(REVISION)?.max(1),
-            compacted: number(COMPACTED)?,
+            revision: self.number(REVISION)?.max(1),
+            compacted: self.number(COMPACTED)?,
             applied: applied.as_ref().map(wire::to_log_id),
             membership: membership
                 .as_ref()
@@ -129,6 +166,10 @@ impl Database {
                 .unwrap_or_default(),
             leases: self.load_leases()?,
             attributes: self.load_attributes()?,
+            alarms: alarms.alarms.iter().map(|alarm| (alarm.alarm, alarm.member_id)).collect(),
+            auth: Arc::new(auth.unwrap_or_default()),
+            removed: self.load_removed()?,
+            cluster_version: self.message(CLUSTER_VERSION)?.unwrap_or_default(),
         })
     }
 
@@ -143,6 +184,8 @@ impl Database {
             if key.is_empty() {
                 let ttl = value.first_chunk::<8>().ok_or(StateError::Damaged("list of leases"))?;
                 lease.ttl = i64::from_be_bytes(*ttl);
+                lease.remaining =
+                    value.get(8..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |left| i64::from_be_bytes(*left));
             } else {
                 lease.keys.insert(Bytes::copy_from_slice(key));
             }
@@ -162,6 +205,36 @@ impl Database {
             attributes.insert(member.member_id, member);
         }
         Ok(attributes)
+    }
+
+    fn load_removed(&self) -> Result<BTreeSet<u64>, StateError> {
+        let mut removed = BTreeSet::new();
+        let mode = IteratorMode::From(REMOVED, rocksdb::Direction::Forward);
+        for item in self.db.iterator_cf(&self.family(META)?, mode) {
+            let (key, _) = item?;
+            let Some(id) = key.strip_prefix(REMOVED) else { break };
+            let id = id.first_chunk::<8>().ok_or(StateError::Damaged("removed members"))?;
+            removed.insert(u64::from_be_bytes(*id));
+        }
+        Ok(removed)
+    }
+
+    /// Writes a batch that makes the keys grow, or shrink, by some bytes.
+    pub fn write_counted(&self, mut batch: rocksdb::WriteBatch, growth: i64) -> Result<(), StateError> {
+        if growth == 0 {
+            return self.write(batch);
+        }
+        // Held while writing, so that the stored sum is always the last one.
+        let mut bytes = self.bytes.lock();
+        *bytes += growth;
+        batch.put_cf(&self.family(META)?, BYTES, bytes.to_be_bytes());
+        self.write(batch)
+    }
+
+    /// Bytes of all versions of all keys that are still there.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        u64::try_from(*self.bytes.lock()).unwrap_or(0)
     }
 
     /// Writes a batch without the write-ahead log: what a crash takes is applied again from the log.

@@ -83,6 +83,13 @@ pub fn record(kv: &KeyValue) -> Vec<u8> {
     record
 }
 
+/// Bytes that a version of a key counts.
+#[must_use]
+pub fn weight(key: &[u8], record: &[u8]) -> i64 {
+    // The key stands in both families, each time with a revision.
+    i64::try_from(2 * key.len() + 2 * 12 + record.len()).unwrap_or(i64::MAX)
+}
+
 /// Whether a record is a removal.
 #[must_use]
 pub fn is_removal(record: &[u8]) -> bool {

@@ -7,11 +7,13 @@
 //! in the same batch as what it stands for.
 
 pub mod apply;
+pub mod cluster;
 pub mod compact;
 pub mod database;
 pub mod history;
 pub mod keys;
 pub mod operations;
+pub mod restore;
 pub mod rocks;
 pub mod store;
 pub mod view;

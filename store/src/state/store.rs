@@ -1,5 +1,6 @@
 //! The state machine as the rest of the store sees it: apply, read, follow, replace.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +16,12 @@ use super::history::{self, Recent};
 use super::operations;
 use super::rocks::Budget;
 use super::view::{self, Overlay};
+use crate::auth::Auth;
+use crate::auth::tokens::Tokens;
 use crate::error::Error;
 use crate::mvcc::range::{KeyRange, RangeEnd};
 use crate::mvcc::select;
-use crate::raft::types::{Entry, LogId, StoredMembership};
+use crate::raft::types::{Entry, LogId, Membership, StoredMembership};
 use crate::watch::{Batch, History};
 
 /// Name of the file that names the directory in use.
@@ -45,13 +48,15 @@ pub struct State {
     revision: watch::Sender<i64>,
     applied: watch::Sender<u64>,
     term: AtomicU64,
+    /// What stands for users.
+    tokens: Arc<Tokens>,
     /// One cleaner at a time.
     cleaning: Mutex<()>,
 }
 
 impl State {
     /// Opens the state below a directory.
-    pub fn open(root: &Path, identity: Identity, budget: Arc<Budget>) -> Result<Self, StateError> {
+    pub fn open(root: &Path, identity: Identity, budget: Arc<Budget>, tokens: Arc<Tokens>) -> Result<Self, StateError> {
         std::fs::create_dir_all(root)?;
         let name = match std::fs::read_to_string(root.join(CURRENT)) {
             Ok(name) => name.trim().to_owned(),
@@ -73,6 +78,7 @@ impl State {
             revision: watch::Sender::new(memory.revision),
             applied: watch::Sender::new(applied),
             term: AtomicU64::new(0),
+            tokens,
             database: RwLock::new(Arc::new(database)),
             memory: RwLock::new(memory),
             recent: RwLock::default(),
@@ -88,6 +94,12 @@ impl State {
             let applied = apply::apply(&database, &mut memory, entries)?;
             (applied, memory.revision, memory.applied.map_or(0, |applied| applied.index))
         };
+        for user in &applied.tokens_over {
+            self.tokens.forget(user.as_deref());
+        }
+        for (user, token) in &applied.tokens {
+            self.tokens.remember(user, token, std::time::Instant::now());
+        }
         self.recent.write().extend(applied.changes);
         self.revision.send_if_modified(|current| std::mem::replace(current, revision) != revision);
         self.applied.send_replace(index);
@@ -131,10 +143,47 @@ impl State {
         self.memory.read().leases.get(&id).cloned()
     }
 
-    /// All leases with their granted seconds.
+    /// All leases with the seconds that were granted, and those that were left when last noted.
     #[must_use]
-    pub fn leases(&self) -> Vec<(i64, i64)> {
-        self.memory.read().leases.iter().map(|(id, lease)| (*id, lease.ttl)).collect()
+    pub fn leases(&self) -> Vec<(i64, i64, i64)> {
+        let left = |lease: &Lease| if lease.remaining > 0 { lease.remaining } else { lease.ttl };
+        self.memory.read().leases.iter().map(|(id, lease)| (*id, lease.ttl, left(lease))).collect()
+    }
+
+    /// The alarms that are raised: kind and member.
+    #[must_use]
+    pub fn alarms(&self) -> BTreeSet<(i32, u64)> {
+        self.memory.read().alarms.clone()
+    }
+
+    /// Whether an alarm of a kind is raised.
+    #[must_use]
+    pub fn alarmed(&self, kind: pb::AlarmType) -> bool {
+        self.memory.read().alarmed(kind)
+    }
+
+    /// Users, roles and permissions.
+    #[must_use]
+    pub fn auth(&self) -> Arc<Auth> {
+        self.memory.read().auth.clone()
+    }
+
+    /// What stands for users.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Whether a member was removed, for ever.
+    #[must_use]
+    pub fn is_removed(&self, member: u64) -> bool {
+        self.memory.read().removed.contains(&member)
+    }
+
+    /// Which API all members serve.
+    #[must_use]
+    pub fn cluster_version(&self) -> kontiki_proto::kontiki::store::v1::ClusterVersion {
+        self.memory.read().cluster_version.clone()
     }
 
     /// What members say about themselves.
@@ -173,6 +222,16 @@ impl State {
         Ok(response)
     }
 
+    /// A hash over what is readable at a revision; zero is the last one.
+    pub fn hash(&self, revision: i64) -> Result<kontiki_proto::kontiki::store::v1::HashResponse, Error> {
+        let current = self.current_revision();
+        let at = operations::readable(revision, current, self.compacted())?;
+        let compact_revision = self.compacted();
+        let (hash, _) = view::digest(&self.database(), at).map_err(|error| internal(&error))?;
+        operations::readable(revision, current, self.compacted())?;
+        Ok(kontiki_proto::kontiki::store::v1::HashResponse { hash, compact_revision, revision: at })
+    }
+
     /// Notes the term for headers.
     pub fn set_term(&self, term: u64) {
         self.term.store(term, Ordering::Relaxed);
@@ -187,6 +246,13 @@ impl State {
         if let Err(error) = result {
             tracing::warn!(%error, "cannot clean up after compaction");
         }
+    }
+
+    /// Puts a membership in the place of the one that the log says, at the last applied position.
+    pub fn replace_membership(&self, membership: Membership) -> Result<(), StateError> {
+        let mut memory = self.memory.write();
+        memory.membership = StoredMembership::new(memory.applied, membership);
+        super::apply::write_membership(&self.database(), &memory.membership)
     }
 
     /// Writes everything applied so far to disk; returns up to where.

@@ -112,7 +112,7 @@ fn txn() -> impl Strategy<Value = pb::TxnRequest> {
     let branch = prop::collection::vec(operation.prop_map(|request| pb::RequestOp { request: Some(request) }), 0..4);
     (prop::collection::vec(compare(), 0..2), branch.clone(), branch)
         .prop_map(|(compare, success, failure)| pb::TxnRequest { compare, success, failure })
-        .prop_filter("a key is written twice", |request| check::txn(request).is_ok())
+        .prop_filter("a key is written twice", |request| check::txn(request, crate::limits::TXN_OPERATIONS_MAX).is_ok())
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -143,7 +143,12 @@ fn expected(model: &mut Model, operation: &Operation) -> Result<String, Error> {
         Operation::Compact(request) => format!("{:?}", model.compact(request.revision)?),
         Operation::LeaseGrant(request) => format!("{:?}", model.lease_grant(request.id, request.ttl)?),
         Operation::LeaseRevoke(request) => format!("{:?}", model.lease_revoke(request.id)?),
-        Operation::Attributes(_) => String::new(),
+        // The model knows keys and leases alone.
+        Operation::Attributes(_)
+        | Operation::LeaseCheckpoint(_)
+        | Operation::Alarm(_)
+        | Operation::Auth(_)
+        | Operation::ClusterVersion(_) => "()".to_owned(),
     })
 }
 
@@ -153,7 +158,7 @@ fn shown(outcome: Outcome) -> String {
         Outcome::DeleteRange(response) => format!("{response:?}"),
         Outcome::Txn(response) => format!("{response:?}"),
         Outcome::LeaseGrant(ttl) => format!("{ttl:?}"),
-        Outcome::Done => "()".to_owned(),
+        Outcome::Done | Outcome::Alarms(_) => "()".to_owned(),
     }
 }
 
@@ -175,13 +180,17 @@ impl Real {
         self.state = None;
         let identity = Identity { cluster_id: 1, member_id: 1 };
         let budget = Arc::new(Budget::new(4 << 20));
-        self.state.insert(State::open(self.folder.path(), identity, budget).unwrap())
+        self.state.insert(State::open(self.folder.path(), identity, budget, Default::default()).unwrap())
     }
 
     fn apply(&mut self, operations: &[Operation]) -> Vec<Result<String, Error>> {
         self.index += 1;
-        let proposals =
-            operations.iter().map(|operation| wire_pb::Proposal { proposer: 1, number: 1, operation: Some(operation.clone()) });
+        let proposals = operations.iter().map(|operation| wire_pb::Proposal {
+            proposer: 1,
+            number: 1,
+            operation: Some(operation.clone()),
+            ..Default::default()
+        });
         let batch = wire_pb::Batch { proposals: proposals.collect() }.encode_to_vec();
         let log_id = LogId { leader_id: LeaderId { term: 1, node_id: 1 }, index: self.index };
         let entry = Entry { log_id, payload: openraft::EntryPayload::Normal(Batch(batch.into())) };
@@ -250,7 +259,7 @@ proptest! {
             let state = real.state.as_ref().unwrap();
             prop_assert_eq!(state.current_revision(), model.revision());
             prop_assert_eq!(state.compacted(), model.compacted());
-            let ids: Vec<i64> = state.leases().into_iter().map(|(id, _)| id).collect();
+            let ids: Vec<i64> = state.leases().into_iter().map(|(id, ..)| id).collect();
             prop_assert_eq!(&ids, &model.leases());
             for id in ids {
                 prop_assert_eq!(&state.lease(id).unwrap().keys, &model.lease(id).unwrap().keys);

@@ -90,15 +90,33 @@ fn at(versions: &[KeyValue], revision: i64) -> Option<&KeyValue> {
 }
 
 fn stored(database: &Database, range: &KeyRange, wanted: Wanted) -> Result<Found, StateError> {
+    let limit = wanted.limit.unwrap_or(usize::MAX);
+    let mut found = Found::default();
+    each(database, range, wanted.revision, |key, revision, record| {
+        found.count += 1;
+        if found.kvs.len() < limit {
+            let kv = keys::key_value(keys::unescaped(key), revision, record, wanted.values);
+            found.kvs.push(kv.ok_or(StateError::Damaged("version"))?);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Calls something for each live key of an interval at a revision: escaped key, its revision, its record.
+fn each(
+    database: &Database,
+    range: &KeyRange,
+    at: i64,
+    mut call: impl FnMut(&[u8], i64, &[u8]) -> Result<(), StateError>,
+) -> Result<(), StateError> {
     let mut options = ReadOptions::default();
     if let RangeEnd::Before(end) = &range.end {
         if end <= &range.start {
-            return Ok(Found::default());
+            return Ok(());
         }
         options.set_iterate_upper_bound(keys::escaped_open(end));
     }
-    let limit = wanted.limit.unwrap_or(usize::MAX);
-    let mut found = Found::default();
     let mut iterator = database.db.raw_iterator_cf_opt(&database.family(KEYS)?, options);
     iterator.seek(keys::escaped_open(&range.start));
     // The key that was decided last, whose other versions are older; and steps taken over them.
@@ -117,9 +135,9 @@ fn stored(database: &Database, range: &KeyRange, wanted: Wanted) -> Result<Found
             }
             continue;
         }
-        if revision > wanted.revision {
+        if revision > at {
             let mut older = key.to_vec();
-            older.extend_from_slice(&(!wanted.revision.cast_unsigned()).to_be_bytes());
+            older.extend_from_slice(&(!at.cast_unsigned()).to_be_bytes());
             iterator.seek(older);
             continue;
         }
@@ -127,14 +145,23 @@ fn stored(database: &Database, range: &KeyRange, wanted: Wanted) -> Result<Found
         decided.extend_from_slice(key);
         steps = 0;
         if !keys::is_removal(record) {
-            found.count += 1;
-            if found.kvs.len() < limit {
-                let kv = keys::key_value(keys::unescaped(key), revision, record, wanted.values);
-                found.kvs.push(kv.ok_or(StateError::Damaged("version"))?);
-            }
+            call(key, revision, record)?;
         }
         iterator.next();
     }
-    iterator.status()?;
-    Ok(found)
+    Ok(iterator.status()?)
+}
+
+/// A hash over everything that is readable at a revision, and how many keys that are.
+pub fn digest(database: &Database, revision: i64) -> Result<(u32, u64), StateError> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut keys = 0;
+    let everything = KeyRange { start: Bytes::from_static(b"\0"), end: RangeEnd::Unbounded };
+    each(database, &everything, revision, |key, found, record| {
+        let kv = keys::key_value(keys::unescaped(key), found, record, true).ok_or(StateError::Damaged("version"))?;
+        hasher.update(&prost::Message::encode_to_vec(&kv));
+        keys += 1;
+        Ok(())
+    })?;
+    Ok((hasher.finalize(), keys))
 }

@@ -46,19 +46,18 @@ pub fn start(history: Arc<dyn History>, request: WatchCreateRequest) -> Result<m
         start if start > 0 => start,
         _ => *revision.borrow_and_update() + 1,
     };
-    let range = watched_range(&request);
+    let (key, range_end) = watched(&request);
+    let range = KeyRange::new(&key, &range_end);
     let watch = Watch { history, request, range, next, sender };
     tokio::spawn(watch.run(revision));
     Ok(receiver)
 }
 
-/// Unlike elsewhere, an empty key is the first of all keys.
-fn watched_range(request: &WatchCreateRequest) -> KeyRange {
-    if request.key.is_empty() {
-        KeyRange::new(&bytes::Bytes::from_static(b"\0"), &request.range_end)
-    } else {
-        KeyRange::new(&request.key, &request.range_end)
-    }
+/// The keys that a watch wants. Unlike elsewhere, an empty key is the first of all keys.
+#[must_use]
+pub fn watched(request: &WatchCreateRequest) -> (bytes::Bytes, bytes::Bytes) {
+    let first = bytes::Bytes::from_static(b"\0");
+    (if request.key.is_empty() { first } else { request.key.clone() }, request.range_end.clone())
 }
 
 struct Watch {

@@ -45,6 +45,11 @@ impl LogStore {
         Ok(Self { shared: Arc::new(Shared { files, memory, writer }) })
     }
 
+    /// All entries from an index on, as they are on disk. Blocks.
+    pub fn read_from(&self, index: u64) -> Result<Vec<Entry>, IoError> {
+        self.shared.files.read(index, u64::MAX)
+    }
+
     async fn wait(&self, command: impl FnOnce(io::Done) -> Command) -> Result<(), IoError> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.shared.writer.send(command(io::Done::Signal(sender)))?;

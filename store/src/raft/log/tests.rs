@@ -24,7 +24,7 @@ impl StoreBuilder<Config, LogStore, Machine, tempfile::TempDir> for Builder {
         let metrics = Arc::new(Metrics::default());
         let log = LogStore::open(&folder.path().join("log"), &budget.options(), metrics.clone()).unwrap();
         let identity = Identity { cluster_id: 1, member_id: 1 };
-        let state = Arc::new(State::open(&folder.path().join("state"), identity, budget).unwrap());
+        let state = Arc::new(State::open(&folder.path().join("state"), identity, budget, Default::default()).unwrap());
         let (waiters, _queue) = Waiters::new(1);
         Ok((folder, log, Machine::new(state, Arc::new(waiters), metrics)))
     }

@@ -1,18 +1,14 @@
-//! Transport security: certificates from files, mutual authentication, one crypto provider.
+//! Connections with or without TLS: accepted in tasks of their own, opened when first used.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::client::WebPkiServerVerifier;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ServerConfig};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -20,94 +16,34 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-/// PEM files of one identity and of whom it trusts.
-#[derive(Clone, Debug)]
-pub struct TlsFiles {
-    /// Certificate chain.
-    pub cert: PathBuf,
-    /// Private key.
-    pub key: PathBuf,
-    /// Certificate authorities of the other side.
-    pub ca: PathBuf,
-}
-
-/// Why an identity cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read as PEM.
-    #[error("cannot read {path}")]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: rustls_pki_types::pem::Error,
-    },
-    /// The parts do not fit together.
-    #[error("unusable certificate or key")]
-    Rustls(#[from] rustls::Error),
-    /// The certificate authorities are unusable.
-    #[error("unusable certificate authorities")]
-    Verifier(#[from] rustls::server::VerifierBuilderError),
-}
+use super::{TlsError, TlsFiles, client_config};
 
 /// A handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that wait to be taken.
 const ACCEPTED_MAX: usize = 64;
 
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Arc<RootCertStore>);
-
-fn load(files: &TlsFiles) -> Result<Identity, TlsError> {
-    let pem = |path: &Path| {
-        let path = path.to_owned();
-        move |source| TlsError::Pem { path, source }
-    };
-    let read = |path: &PathBuf| -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        CertificateDer::pem_file_iter(path).map_err(pem(path))?.collect::<Result<_, _>>().map_err(pem(path))
-    };
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(pem(&files.key))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in read(&files.ca)? {
-        roots.add(certificate)?;
-    }
-    Ok((read(&files.cert)?, key, Arc::new(roots)))
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// Towards clients: TLS 1.2 or 1.3, with a client certificate. Towards peers: 1.3 alone.
-pub fn server_config(files: &TlsFiles, only_ours: bool) -> Result<Arc<ServerConfig>, TlsError> {
-    let (chain, key, roots) = load(files)?;
-    let versions: &[&rustls::SupportedProtocolVersion] =
-        if only_ours { &[&rustls::version::TLS13] } else { &[&rustls::version::TLS13, &rustls::version::TLS12] };
-    let clients = WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(versions)?
-        .with_client_cert_verifier(clients)
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
-}
-
-fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
-    let (chain, key, roots) = load(files)?;
-    let servers = WebPkiServerVerifier::builder_with_provider(roots, provider()).build()?;
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_webpki_verifier(servers)
-        .with_client_auth_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
-}
-
 /// A stream with or without TLS.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// An accepted or opened connection.
-pub struct Connection(Box<dyn Io>);
+pub struct Connection {
+    io: Box<dyn Io>,
+    peer: Option<Arc<str>>,
+}
+
+impl Connection {
+    fn clear(stream: TcpStream) -> Self {
+        Self { io: Box::new(stream), peer: None }
+    }
+
+    /// The common name in the certificate that the other side showed.
+    #[must_use]
+    pub fn common_name(&self) -> Option<Arc<str>> {
+        self.peer.clone()
+    }
+}
 
 impl Connected for Connection {
     type ConnectInfo = ();
@@ -116,21 +52,21 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        Pin::new(&mut self.io).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.io).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.io).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -138,11 +74,11 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 }
 
@@ -176,12 +112,17 @@ pub fn accept(
 async fn shake_hands(stream: TcpStream, acceptor: Option<TlsAcceptor>, sender: mpsc::Sender<std::io::Result<Connection>>) {
     // Without it small answers would wait for the other side's acknowledgement.
     drop(stream.set_nodelay(true));
+    let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
     let connection = match acceptor {
-        None => Connection(Box::new(stream)),
+        None => Connection::clear(stream),
         Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => Connection(Box::new(stream)),
+            Ok(Ok(stream)) => {
+                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let peer = shown.and_then(super::names::common_name).map(Arc::from);
+                Connection { io: Box::new(stream), peer }
+            }
             Ok(Err(error)) => {
-                tracing::debug!(%error, "refused a connection");
+                tracing::warn!(remote = %remote, error = %super::names::handshake_error(&error), "rejected connection");
                 return;
             }
             Err(_) => return,
@@ -242,9 +183,9 @@ async fn open(uri: Uri, config: Option<Arc<ClientConfig>>) -> std::io::Result<Co
     let stream = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(2380))).await?;
     stream.set_nodelay(true)?;
     let Some(config) = config else {
-        return Ok(Connection(Box::new(stream)));
+        return Ok(Connection::clear(stream));
     };
     let name = ServerName::try_from(host).map_err(std::io::Error::other)?;
     let stream = TlsConnector::from(config).connect(name, stream).await?;
-    Ok(Connection(Box::new(stream)))
+    Ok(Connection { io: Box::new(stream), peer: None })
 }

@@ -1,0 +1,151 @@
+//! Counts calls and bytes, under the names that etcd's dashboards know.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use tonic::Code;
+use tonic::body::Body;
+
+type Labels = Vec<(&'static str, String)>;
+
+/// The counters.
+#[derive(Default)]
+pub(super) struct Meter {
+    started: Family<Labels, Counter>,
+    handled: Family<Labels, Counter>,
+    received: Counter,
+    sent: Counter,
+}
+
+impl Meter {
+    /// Adds them to a registry.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("grpc_server_started", "Calls that began", self.started.clone());
+        registry.register("grpc_server_handled", "Calls that ended", self.handled.clone());
+        let network = registry.sub_registry_with_prefix("etcd_network");
+        network.register("client_grpc_received_bytes", "Bytes from clients", self.received.clone());
+        network.register("client_grpc_sent_bytes", "Bytes to clients", self.sent.clone());
+    }
+
+    /// A call begins.
+    pub(super) fn begin(self: &Arc<Self>, path: &str) -> Call {
+        let labels = labels(path);
+        self.started.get_or_create(&labels).inc();
+        Call { meter: self.clone(), labels }
+    }
+}
+
+fn labels(path: &str) -> Labels {
+    let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+    let kind = match method {
+        "Watch" | "LeaseKeepAlive" => "bidi_stream",
+        "Snapshot" | "RangeStream" => "server_stream",
+        _ => "unary",
+    };
+    // Paths that nobody serves must not fill the memory.
+    if !service.starts_with("etcdserverpb.") && !service.starts_with("grpc.") || method.len() > 40 {
+        return vec![("grpc_type", "unary".into()), ("grpc_service", "unknown".into()), ("grpc_method", "unknown".into())];
+    }
+    vec![("grpc_type", kind.into()), ("grpc_service", service.into()), ("grpc_method", method.into())]
+}
+
+/// A call that is counted when it ends.
+pub(super) struct Call {
+    meter: Arc<Meter>,
+    labels: Labels,
+}
+
+impl Call {
+    /// Counts what comes in.
+    pub(super) fn request<B: HttpBody<Data = Bytes>>(&self, body: B) -> Counted<B> {
+        Counted { body, bytes: self.meter.received.clone(), ending: None }
+    }
+
+    /// Counts what goes out, and how the call ends.
+    pub(super) fn response(self, response: Response<Body>) -> Response<Body> {
+        let bytes = self.meter.sent.clone();
+        let mut ending = Ending { call: self, code: None };
+        ending.note(response.headers());
+        response.map(|body| Body::new(Counted { body, bytes, ending: Some(ending) }))
+    }
+}
+
+/// Waits for a call's status; without one the client went away.
+struct Ending {
+    call: Call,
+    code: Option<Code>,
+}
+
+impl Ending {
+    fn note(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get("grpc-status") {
+            self.code = Some(Code::from_bytes(status.as_bytes()));
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let code = match self.code.unwrap_or(Code::Cancelled) {
+            Code::Ok => "OK".to_owned(),
+            Code::Cancelled => "Canceled".to_owned(),
+            other => format!("{other:?}"),
+        };
+        let mut labels = std::mem::take(&mut self.call.labels);
+        labels.push(("grpc_code", code));
+        self.call.meter.handled.get_or_create(&labels).inc();
+    }
+}
+
+/// A body whose bytes are counted.
+pub(super) struct Counted<B> {
+    body: B,
+    bytes: Counter,
+    ending: Option<Ending>,
+}
+
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Counted<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            if let Some(data) = frame.data_ref() {
+                self.bytes.inc_by(u64::try_from(data.len()).unwrap_or(u64::MAX));
+            }
+            if let (Some(trailers), Some(ending)) = (frame.trailers_ref(), &mut self.ending) {
+                ending.note(trailers);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_named_as_grpc_names_them() {
+        let text = |path: &str| labels(path).into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(" ");
+        assert_eq!(text("/etcdserverpb.KV/Put"), "unary etcdserverpb.KV Put");
+        assert_eq!(text("/etcdserverpb.Watch/Watch"), "bidi_stream etcdserverpb.Watch Watch");
+        assert_eq!(text("/made.up/Thing"), "unary unknown unknown");
+    }
+}
