@@ -2,14 +2,16 @@
 //! restart, and a member so far behind that it needs a snapshot.
 #![allow(clippy::unwrap_used)]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use kontiki_proto::etcdserverpb as pb;
 use kontiki_store::kv::Kv;
 use kontiki_store::{Handle, Options, Service, TlsFiles};
+
+mod common;
+use common::own_address;
 
 /// Ten times what a failover should take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -37,15 +39,6 @@ fn certificates(folder: &Path, addresses: &[IpAddr]) -> TlsFiles {
     };
     let (cert, key) = (write("cert.pem", cert.pem()), write("key.pem", key.serialize_pem()));
     TlsFiles::mutual(cert, key, write("ca.pem", authority_cert.pem()))
-}
-
-/// A loopback address that no other cluster of this or another test process uses. Ports of the range
-/// that outgoing connections take would be taken while a member is down.
-fn own_address() -> IpAddr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let process = std::process::id() % 0x3f00;
-    let [.., high, low] = process.to_be_bytes();
-    Ipv4Addr::new(127, 64 + high, low, NEXT.fetch_add(1, Ordering::Relaxed)).into()
 }
 
 impl Cluster {

@@ -19,6 +19,8 @@ fn after(handle: &Handle) -> (Option<pb::ResponseHeader>, Vec<pb::Member>) {
 #[tonic::async_trait]
 impl pb::cluster_server::Cluster for Services {
     async fn member_list(&self, request: Request<pb::MemberListRequest>) -> Result<Response<pb::MemberListResponse>, Status> {
+        let caller = self.caller(&request)?;
+        self.handle.core.state.auth().user(&caller)?;
         if request.into_inner().linearizable {
             self.handle.read_index().await?;
         }

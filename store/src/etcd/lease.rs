@@ -31,8 +31,8 @@ impl pb::lease_server::Lease for Services {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let leader = super::watch::Leader::of(&request, &self.handle);
+        let handle = self.of(&request)?;
         let mut requests = request.into_inner();
-        let handle = self.handle.clone();
         let (sender, answers) = mpsc::channel(ANSWERS_MAX);
         tokio::spawn(async move {
             loop {
@@ -61,7 +61,7 @@ impl pb::lease_server::Lease for Services {
         Ok(Response::new(self.of(&request)?.lease_time_to_live(request.into_inner()).await?))
     }
 
-    async fn lease_leases(&self, _request: Request<pb::LeaseLeasesRequest>) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        Ok(Response::new(self.handle.lease_leases().await?))
+    async fn lease_leases(&self, request: Request<pb::LeaseLeasesRequest>) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
+        Ok(Response::new(self.of(&request)?.lease_leases().await?))
     }
 }

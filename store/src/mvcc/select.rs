@@ -47,17 +47,21 @@ pub fn finish(request: &RangeRequest, mut found: Vec<KeyValue>, count: i64) -> R
     RangeResponse { header: None, kvs: found, more, count }
 }
 
+/// Keys that are equal in what is sorted by stay in key order, whichever way it goes.
 fn sort(request: &RangeRequest, found: &mut [KeyValue]) {
-    match SortTarget::try_from(request.sort_target).unwrap_or(SortTarget::Key) {
-        SortTarget::Key => {}
-        SortTarget::Version => found.sort_by_key(|kv| kv.version),
-        SortTarget::Create => found.sort_by_key(|kv| kv.create_revision),
-        SortTarget::Mod => found.sort_by_key(|kv| kv.mod_revision),
-        SortTarget::Value => found.sort_by(|left, right| left.value.cmp(&right.value)),
+    let descending = request.sort_order == SortOrder::Descend as i32;
+    if !descending && request.sort_target == SortTarget::Key as i32 {
+        // They were found in this order.
+        return;
     }
-    if request.sort_order == SortOrder::Descend as i32 {
-        found.reverse();
-    }
+    let order = |left: &KeyValue, right: &KeyValue| match SortTarget::try_from(request.sort_target) {
+        Ok(SortTarget::Version) => left.version.cmp(&right.version),
+        Ok(SortTarget::Create) => left.create_revision.cmp(&right.create_revision),
+        Ok(SortTarget::Mod) => left.mod_revision.cmp(&right.mod_revision),
+        Ok(SortTarget::Value) => left.value.cmp(&right.value),
+        Ok(SortTarget::Key) | Err(_) => left.key.cmp(&right.key),
+    };
+    found.sort_by(|left, right| if descending { order(left, right).reverse() } else { order(left, right) });
 }
 
 #[cfg(test)]
@@ -87,6 +91,9 @@ mod tests {
         assert_eq!(keys(&descend), ("cba".to_owned(), false));
         let by_mod = RangeRequest { sort_target: SortTarget::Mod as i32, limit: 2, ..request.clone() };
         assert_eq!(keys(&by_mod), ("bc".to_owned(), true));
+        let equal =
+            RangeRequest { sort_target: SortTarget::Version as i32, sort_order: SortOrder::Descend as i32, ..request.clone() };
+        assert_eq!(keys(&equal), ("abc".to_owned(), false), "equal ones stay in key order");
         let bounded = RangeRequest { min_mod_revision: 3, max_create_revision: 2, ..request };
         assert_eq!(keys(&bounded), ("c".to_owned(), false));
     }

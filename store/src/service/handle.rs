@@ -172,6 +172,26 @@ impl Handle {
         self.core.state.auth().read(&self.caller, key, range_end)
     }
 
+    /// Whether the caller may know of a lease, and of the keys that go with it.
+    pub(super) fn may_see_lease(&self, id: i64, with_keys: bool) -> Result<(), Error> {
+        let auth = self.core.state.auth();
+        if auth.user(&self.caller)?.is_none() || !with_keys {
+            return Ok(());
+        }
+        let keys = self.core.state.lease(id).map(|lease| lease.keys).unwrap_or_default();
+        keys.iter().try_for_each(|key| auth.read(&self.caller, key, &bytes::Bytes::new()))
+    }
+
+    /// Whoever keeps a lease alive decides about all keys that go with it.
+    pub(super) fn may_renew_lease(&self, id: i64) -> Result<(), Error> {
+        let auth = self.core.state.auth();
+        if auth.user(&self.caller)?.is_none() {
+            return Ok(());
+        }
+        let keys = self.core.state.lease(id).map(|lease| lease.keys).unwrap_or_default();
+        keys.iter().try_for_each(|key| auth.write(&self.caller, key))
+    }
+
     /// Whether this member is a learner, which answers little.
     #[must_use]
     pub fn is_learner(&self) -> bool {
@@ -228,6 +248,7 @@ impl Handle {
     /// Lists, raises or clears alarms.
     pub async fn alarm(&self, request: pb::AlarmRequest) -> Result<Vec<pb::AlarmMember>, Error> {
         if request.action() == pb::alarm_request::AlarmAction::Get {
+            self.core.state.auth().user(&self.caller)?;
             let wanted = |alarm: &pb::AlarmMember| request.alarm() == pb::AlarmType::None || alarm.alarm == request.alarm;
             let mut alarms = crate::state::cluster::alarms(&self.core.state.alarms());
             alarms.retain(wanted);

@@ -111,6 +111,7 @@ impl Kv for Handle {
     }
 
     async fn lease_keep_alive(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
+        self.may_renew_lease(id)?;
         let time = self.lease_time(id, true).await?;
         let header = self.core.state.header(self.revision());
         // A lease that is gone has no time left; etcd says so without an error.
@@ -119,9 +120,7 @@ impl Kv for Handle {
 
     async fn lease_time_to_live(&self, request: pb::LeaseTimeToLiveRequest) -> Result<pb::LeaseTimeToLiveResponse, Error> {
         let time = self.lease_time(request.id, false).await?;
-        let attached = self.core.state.lease(request.id).map(|lease| lease.keys).unwrap_or_default();
-        let auth = self.core.state.auth();
-        attached.iter().filter(|_| request.keys).try_for_each(|key| auth.read(&self.caller, key, &bytes::Bytes::new()))?;
+        self.may_see_lease(request.id, request.keys)?;
         let header = Some(self.core.state.header(self.revision()));
         let id = request.id;
         if !time.found {
@@ -138,6 +137,7 @@ impl Kv for Handle {
 
     async fn lease_leases(&self) -> Result<pb::LeaseLeasesResponse, Error> {
         read_index::wait(&self.core).await?;
+        self.core.state.leases().iter().try_for_each(|(id, ..)| self.may_see_lease(*id, true))?;
         let leases = self.core.state.leases().into_iter().map(|(id, ..)| pb::LeaseStatus { id }).collect();
         Ok(pb::LeaseLeasesResponse { header: Some(self.core.state.header(self.revision())), leases })
     }

@@ -43,10 +43,13 @@ impl Writer<'_> {
             }
             Operation::DeleteRange(request) => auth.delete(caller, request),
             Operation::Txn(request) => auth.txn(caller, request),
-            Operation::LeaseRevoke(request) => self.may_attach(auth, caller, request.id),
+            Operation::LeaseRevoke(request) => {
+                auth.user(caller)?;
+                self.may_attach(auth, caller, request.id)
+            }
             // A client that is not known gets no further than this.
-            Operation::LeaseGrant(_) | Operation::Compact(_) => auth.user(caller).map(drop),
-            Operation::Alarm(_) | Operation::ClusterVersion(_) => auth.admin(caller),
+            Operation::LeaseGrant(_) => auth.user(caller).map(drop),
+            Operation::Alarm(_) | Operation::Compact(_) | Operation::ClusterVersion(_) => auth.admin(caller),
             // Checked where they are made, or made by members themselves.
             Operation::Auth(_) | Operation::Attributes(_) | Operation::LeaseCheckpoint(_) => Ok(()),
         }

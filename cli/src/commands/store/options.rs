@@ -273,7 +273,7 @@ fn features(settings: &Settings, options: &mut Options, mistakes: &mut Vec<Strin
         match GATES.iter().find(|(known, _)| *known == name) {
             None => mistakes.push(format!("unrecognized feature gate: {name}")),
             Some((_, false)) if on => {
-                mistakes.push(format!("feature gate {name} cannot be honoured: peers are reached from any local address"))
+                mistakes.push(format!("feature gate {name} cannot be honoured: peers are reached from any local address"));
             }
             Some(_) if name == "InitialCorruptCheck" => options.initial_corrupt_check = on,
             Some(_) => {}

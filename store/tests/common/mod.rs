@@ -1,0 +1,14 @@
+//! What the tests of whole members share.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// A loopback address that no other cluster of this or another test process uses. Ports of the range
+/// that outgoing connections take would be taken while a member is down.
+pub fn own_address() -> IpAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    // Each file of tests is a process of its own.
+    let process = std::process::id() % 0x3f00;
+    let [.., high, low] = process.to_be_bytes();
+    Ipv4Addr::new(127, 64 + high, low, NEXT.fetch_add(1, Ordering::Relaxed)).into()
+}
