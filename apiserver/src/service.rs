@@ -215,7 +215,8 @@ impl ApiServer {
             }
         };
         self.counters.count(labels, response.status(), began.elapsed());
-        response::compress(&call.headers, response)
+        // What others answer passes as it is.
+        if proxy::is_proxied(&call.info) { response } else { response::compress(&call.headers, response) }
     }
 
     /// Who speaks, and when it is their turn.

@@ -8,6 +8,8 @@ mod disk;
 mod node;
 #[path = "first_light/pods.rs"]
 mod pods;
+#[path = "first_light/services.rs"]
+mod services;
 
 use std::{
     collections::BTreeMap,
@@ -69,7 +71,7 @@ impl Shared {
 
 type Test = fn(&Shared) -> Result<()>;
 /// In this order: libtest-mimic sorts by name.
-const TESTS: [(&str, Test); 19] = [
+const TESTS: [(&str, Test); 21] = [
     ("a_every_kubectl_reads", every_kubectl_reads),
     ("b_objects_are_created_changed_and_deleted", objects_are_created_changed_and_deleted),
     ("c_bad_input_is_refused_in_kubernetes_words", bad_input_is_refused_in_kubernetes_words),
@@ -88,6 +90,8 @@ const TESTS: [(&str, Test); 19] = [
     ("j_up_is_idempotent", up_is_idempotent),
     ("k_killed_servers_lose_nothing", killed_servers_lose_nothing),
     ("l_namespaces_and_owners_take_theirs_along", pods::namespaces_and_owners_take_theirs_along),
+    ("l_pods_keep_apart_and_make_room", services::pods_keep_apart_and_make_room),
+    ("l_services_lead_where_they_should", services::services_lead_where_they_should),
     ("m_down_leaves_nothing_behind", down_leaves_nothing_behind),
 ];
 

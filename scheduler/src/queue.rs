@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, HashMap},
+    collections::{BTreeSet, BinaryHeap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -51,6 +51,8 @@ pub struct Queue {
     active: BinaryHeap<(Turn, String)>,
     backing_off: BinaryHeap<Reverse<(Instant, u64, String)>>,
     tickets: u64,
+    /// Pods that wait for news: the only ones that an event is weighed for.
+    unschedulable: HashSet<String>,
 }
 
 /// A pod whose turn it is.
@@ -71,6 +73,11 @@ impl Queue {
         entry.place = place;
         entry.ticket = ticket;
         entry.since = now;
+        if place == Place::Unschedulable {
+            self.unschedulable.insert(uid.to_owned());
+        } else {
+            self.unschedulable.remove(uid);
+        }
         match place {
             Place::Active => {
                 self.active.push(((entry.pod.spec.priority, Reverse(now), Reverse(ticket)), uid.to_owned()));
@@ -126,6 +133,7 @@ impl Queue {
     /// A pod that waits no more.
     pub fn remove(&mut self, uid: &str) {
         self.entries.remove(uid);
+        self.unschedulable.remove(uid);
     }
 
     /// Whether a pod is being decided on or bound.
@@ -186,18 +194,20 @@ impl Queue {
 
     /// Wakes the pods that an event may help.
     pub fn event(&mut self, event: &Event, now: Instant) {
-        let helped = |entry: &Entry| entry.place == Place::Unschedulable && hints::helps(event, &entry.pod, entry.plugins.iter());
+        let helped = |entry: &Entry| hints::helps(event, &entry.pod, entry.plugins.iter());
         self.wake_all(helped, now, event.name());
     }
 
     /// Wakes the pods that have waited for news for too long.
     pub fn tire(&mut self, now: Instant) {
-        let tired = |entry: &Entry| entry.place == Place::Unschedulable && now >= entry.since + UNSCHEDULABLE_FOR;
+        let tired = |entry: &Entry| now >= entry.since + UNSCHEDULABLE_FOR;
         self.wake_all(tired, now, "UnschedulableTimeout");
     }
 
     fn wake_all(&mut self, which: impl Fn(&Entry) -> bool, now: Instant, event: &'static str) {
-        let woken: Vec<String> = self.entries.iter().filter(|(_, entry)| which(entry)).map(|(uid, _)| uid.clone()).collect();
+        let waiting = self.unschedulable.iter().filter(|uid| self.entries.get(*uid).is_some_and(&which));
+        let mut woken: Vec<String> = waiting.cloned().collect();
+        woken.sort_by_key(|uid| self.entries.get(uid).map(|entry| entry.first));
         woken.iter().for_each(|uid| self.wake(uid, now, event));
     }
 

@@ -144,3 +144,146 @@ fn can_be_made(claim: &Claim, info: &NodeInfo, cluster: &Cluster) -> bool {
         !matches!(class.provisioner.as_str(), "" | NO_PROVISIONER) && class.allows(&info.node.metadata.labels)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use crate::{
+        cluster::Cluster,
+        cycle::{
+            Decision, Scheduler,
+            tests::{cluster, node, pod},
+        },
+        model::{HOSTNAME, ZONE},
+    };
+
+    fn claim(all: &mut Cluster, name: &str, class: &str, extra: &Value) {
+        let bound = extra["volume"].as_str().unwrap_or_default();
+        let annotations = if bound.is_empty() { json!({}) } else { json!({"pv.kubernetes.io/bind-completed": "yes"}) };
+        let claim = json!({
+            "metadata": {"name": name, "namespace": "n", "uid": name, "annotations": annotations},
+            "spec": {
+                "storageClassName": class, "volumeName": bound, "resources": {"requests": {"storage": "1Gi"}},
+                "accessModes": [extra["mode"].as_str().unwrap_or("ReadWriteOnce")],
+            },
+        });
+        all.claims.insert(("n".into(), name.into()), serde_json::from_value::<super::Claim>(claim).unwrap().into());
+        all.touch();
+    }
+
+    fn volume(all: &mut Cluster, name: &str, host: &str, size: &str) {
+        let expression = json!({"key": HOSTNAME, "operator": "In", "values": [host]});
+        let volume = json!({
+            "metadata": {"name": name},
+            "spec": {
+                "storageClassName": "local", "capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"],
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
+            },
+            "status": {"phase": "Available"},
+        });
+        all.volumes.insert(name.into(), serde_json::from_value::<super::Volume>(volume).unwrap().into());
+        all.touch();
+    }
+
+    /// Two nodes in two zones; classes whose volumes were made beforehand, are made for a pod, or at once.
+    fn storage() -> Cluster {
+        let mut all =
+            cluster([node("a", json!({}), json!({"labels": {ZONE: "a"}})), node("b", json!({}), json!({"labels": {ZONE: "b"}}))]);
+        for (name, provisioner, mode, zones) in [
+            ("local", "kubernetes.io/no-provisioner", "WaitForFirstConsumer", json!([])),
+            (
+                "made",
+                "example.org/disk",
+                "WaitForFirstConsumer",
+                json!([{"matchLabelExpressions": [{"key": ZONE, "values": ["b"]}]}]),
+            ),
+            ("now", "example.org/disk", "Immediate", json!([])),
+        ] {
+            let class = json!({
+                "metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": mode, "allowedTopologies": zones,
+            });
+            all.classes.insert(name.into(), serde_json::from_value::<crate::model::storage::StorageClass>(class).unwrap().into());
+        }
+        all
+    }
+
+    fn decide(all: &Cluster, claims: &[&str]) -> Decision {
+        let volumes: Vec<Value> =
+            claims.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}})).collect();
+        Scheduler::default().decide(&pod("p", json!({}), json!({"volumes": volumes})), all)
+    }
+
+    /// The node, the volumes that are bound and the claims whose volumes are made; or the message.
+    fn check(all: &Cluster, claims: &[&str], wanted: &str) {
+        let found = match decide(all, claims) {
+            Decision::Node { name, volumes } => {
+                let bound: Vec<&str> = volumes.bind.iter().map(|(_, volume)| volume.metadata.name.as_str()).collect();
+                let made: Vec<&str> = volumes.provision.iter().map(|claim| claim.metadata.name.as_str()).collect();
+                format!("{name} {bound:?} {made:?}")
+            }
+            Decision::Refused(refused) => refused.message,
+        };
+        assert!(found.starts_with(wanted), "{found}");
+    }
+
+    #[test]
+    fn a_pod_goes_where_its_volumes_are_or_can_be() {
+        let mut all = storage();
+        claim(&mut all, "c", "local", &json!({}));
+        check(&all, &["c"], "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind.");
+        volume(&mut all, "large", "a", "9Gi");
+        volume(&mut all, "small", "b", "512Mi");
+        check(&all, &["c"], "a [\"large\"] []");
+        volume(&mut all, "fitting", "a", "2Gi");
+        check(&all, &["c"], "a [\"fitting\"] []");
+        claim(&mut all, "m", "made", &json!({}));
+        check(&all, &["m"], "b [] [\"m\"]");
+        check(&all, &["m", "c"], "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind.");
+        claim(&mut all, "c", "local", &json!({"volume": "small"}));
+        check(&all, &["c"], "b [] []");
+        claim(&mut all, "c", "local", &json!({"volume": "gone"}));
+        check(
+            &all,
+            &["c"],
+            "0/2 nodes are available: 2 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s).",
+        );
+    }
+
+    #[test]
+    fn a_pod_waits_for_its_claims() {
+        let mut all = storage();
+        check(&all, &["c"], "0/2 nodes are available: persistentvolumeclaim \"c\" not found.");
+        claim(&mut all, "c", "now", &json!({}));
+        check(&all, &["c"], "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims.");
+    }
+
+    #[test]
+    fn what_one_pod_was_promised_no_other_gets() {
+        let mut all = storage();
+        claim(&mut all, "c", "local", &json!({}));
+        claim(&mut all, "d", "local", &json!({}));
+        volume(&mut all, "only", "a", "1Gi");
+        let Decision::Node { volumes, .. } = decide(&all, &["c"]) else { panic!("there is a volume") };
+        let promise = all.promise(&volumes.bind[0].1, &volumes.bind[0].0);
+        check(&all, &["d"], "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind.");
+        check(&all, &["c"], "a [\"only\"] []");
+        all.take_back(&promise);
+        check(&all, &["d"], "a [\"only\"] []");
+    }
+
+    #[test]
+    fn a_claim_for_one_pod_is_for_one_pod() {
+        let mut all = storage();
+        volume(&mut all, "v", "a", "1Gi");
+        claim(&mut all, "c", "local", &json!({"volume": "v", "mode": "ReadWriteOncePod"}));
+        check(&all, &["c"], "a [] []");
+        let other = json!({"volumes": [{"name": "c", "persistentVolumeClaim": {"claimName": "c"}}]});
+        all.place(pod("other", json!({}), other), "a");
+        let words =
+            "1 node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
+        let Decision::Refused(refused) = decide(&all, &["c"]) else { panic!("the claim is taken") };
+        assert!(refused.message.contains(words), "{}", refused.message);
+    }
+}
