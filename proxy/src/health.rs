@@ -72,7 +72,7 @@ impl Ports {
                     self.open.insert(*port, (check, cancel));
                 }
                 Err(error) => {
-                    tracing::warn!(port, %error, "cannot open a health check's port; it is tried again with the next change")
+                    tracing::warn!(port, %error, "cannot open a health check's port; it is tried again with the next change");
                 }
             }
         }
