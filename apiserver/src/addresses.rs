@@ -3,7 +3,7 @@
 //! Each one that is given out is a key of its own in the store, taken in the same transaction as
 //! the Service: two API servers can never give out the same, and nothing leaks when one dies.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
+use std::{collections::BTreeSet, fmt, net::Ipv4Addr, ops::RangeInclusive};
 
 use kontiki_api::{field::FieldError, object::text};
 use serde_json::{Value, json};
@@ -59,6 +59,12 @@ impl ServiceNetwork {
         let reserved = self.reserved();
         let free = self.size() - reserved - 2;
         Ipv4Addr::from(self.base + 1 + reserved + (random % free + attempt) % free)
+    }
+}
+
+impl fmt::Display for ServiceNetwork {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", Ipv4Addr::from(self.base), self.prefix_length)
     }
 }
 
@@ -171,6 +177,7 @@ mod tests {
         assert_eq!(service["spec"]["clusterIP"], "10.96.1.1");
         assert_eq!(guard.take, ["/registry/kontiki.io/allocations/addresses/10.96.1.1"]);
         assert_eq!(network.address(1), Ipv4Addr::new(10, 96, 0, 1));
+        assert_eq!(network.to_string(), "10.96.0.0/16");
     }
 
     #[test]

@@ -162,7 +162,8 @@ impl Life<'_> {
             let part = self.ask(Method::GET, &path, &Value::Null, StatusCode::OK).await;
             self.ask(Method::PUT, &path, &part, StatusCode::OK).await;
         }
-        self.ask(Method::DELETE, &object, &json!({"gracePeriodSeconds": 0}), StatusCode::OK).await;
+        self.ask(Method::DELETE, &object, &json!({"gracePeriodSeconds": 0, "propagationPolicy": "Background"}), StatusCode::OK)
+            .await;
         // These wait for a controller, which is not here.
         if ![resources::NAMESPACES, resources::PERSISTENT_VOLUMES, resources::PERSISTENT_VOLUME_CLAIMS].contains(&key) {
             self.ask(Method::GET, &object, &Value::Null, StatusCode::NOT_FOUND).await;

@@ -5,6 +5,14 @@ use kontiki_api::{openapi, status::Status};
 
 use crate::{handlers::paths, response::Body, service::Call};
 
+/// Whether a client names the protobuf of the document before JSON.
+fn asks_for_protobuf(call: &Call) -> bool {
+    let lines = call.headers.get_all(http::header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    let mut entries = lines.flat_map(|line| line.split(',')).map(|entry| entry.split(';').next().unwrap_or_default().trim());
+    let known = [openapi::protobuf::MEDIA_TYPE, openapi::protobuf::ANSWER_MEDIA_TYPE];
+    entries.find(|entry| known.contains(entry) || *entry == "application/json").is_some_and(|entry| known.contains(&entry))
+}
+
 /// Answers a path below `/openapi`.
 pub fn answer(call: &Call, rest: &[&str]) -> Result<Response<Body>, Status> {
     let document = match rest {
@@ -14,5 +22,8 @@ pub fn answer(call: &Call, rest: &[&str]) -> Result<Response<Body>, Status> {
         ["v3", "apis", group, version] => openapi::document(group, version).ok_or_else(Status::no_such_path)?,
         _ => return Err(Status::no_such_path()),
     };
+    if rest == ["v2"] && asks_for_protobuf(call) {
+        return Ok(paths::tagged(call, openapi::protobuf::ANSWER_MEDIA_TYPE, openapi::protobuf::encode(&document)));
+    }
     Ok(paths::tagged(call, "application/json", document.to_string()))
 }

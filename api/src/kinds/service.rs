@@ -6,7 +6,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
+    check::At,
     common::{AGE, NAME, age, column, default, items, items_mut, joined, keep, map_of, map_text, name},
+    core::check_endpoint_address,
+    kind::Errors,
+    networking::is_cidr,
     validate,
 };
 use crate::{
@@ -16,6 +20,10 @@ use crate::{
     strategy::{Column, Strategy},
 };
 
+/// How long a client stays with its endpoint, and how long it may at most.
+const AFFINITY_SECONDS: i64 = 10_800;
+const AFFINITY_SECONDS_MAX: i64 = 86_400;
+const ONLY_BALANCERS: &str = "may only be used when `type` is 'LoadBalancer'";
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 const COLUMNS: &[Column] = &[
     NAME,
@@ -35,13 +43,25 @@ impl Strategy for ServiceStrategy {
         let Some(spec) = map_of(object, "spec") else { return };
         default(spec, "type", "ClusterIP");
         default(spec, "sessionAffinity", "None");
+        match spec["sessionAffinity"].as_str() {
+            Some("None") => drop(spec.remove("sessionAffinityConfig")),
+            Some("ClientIP") => {
+                let given = spec.get("sessionAffinityConfig").and_then(|config| config.pointer("/clientIP/timeoutSeconds"));
+                if given.is_none() {
+                    let config = json!({ "clientIP": { "timeoutSeconds": AFFINITY_SECONDS } });
+                    spec.insert("sessionAffinityConfig".into(), config);
+                }
+            }
+            _ => {}
+        }
         let kind = spec["type"].clone();
+        let outside = spec.get("externalIPs").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
         if kind != "ExternalName" {
             default(spec, "internalTrafficPolicy", "Cluster");
             default(spec, "ipFamilies", json!(["IPv4"]));
             default(spec, "ipFamilyPolicy", "SingleStack");
         }
-        if kind == "NodePort" || kind == "LoadBalancer" {
+        if kind == "NodePort" || kind == "LoadBalancer" || kind == "ClusterIP" && outside {
             default(spec, "externalTrafficPolicy", "Cluster");
         }
         if kind == "LoadBalancer" {
@@ -77,11 +97,13 @@ impl Strategy for ServiceStrategy {
             errors.push(FieldError::required("spec.ports", ""));
         }
         validate_ports(&ports, &mut errors);
+        check_policies(&At::root(object).get("spec"), &mut errors);
         errors
     }
 
     fn prepare_for_update(&self, new: &mut Value, old: &Value) {
         keep(new, old, "status");
+        drop_what_the_type_lacks(new, old);
         // What was given out stays unless the client says otherwise; clients may leave it out.
         for field in ["clusterIP", "clusterIPs"] {
             if new["spec"].get(field).is_none_or(|value| value == "")
@@ -148,6 +170,94 @@ impl Strategy for ServiceStrategy {
     }
 }
 
+/// Whether nodes, balancers or addresses outside lead to the service.
+fn is_reached_from_outside(service: &Value) -> bool {
+    let kind = text(service, "/spec/type");
+    matches!(kind, "NodePort" | "LoadBalancer") || kind == "ClusterIP" && items(service, "/spec/externalIPs").next().is_some()
+}
+
+/// What only the old type has goes with it, unless the client has changed it and so means it.
+fn drop_what_the_type_lacks(new: &mut Value, old: &Value) {
+    let (before, after) = (text(old, "/spec/type").to_owned(), text(new, "/spec/type").to_owned());
+    let needs_address = |kind: &str| matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer");
+    let mut gone: Vec<&str> = Vec::new();
+    if needs_address(&before) && !needs_address(&after) {
+        gone.extend(["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]);
+    }
+    if before == "LoadBalancer" && after != "LoadBalancer" {
+        gone.extend(["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"]);
+        new["status"]["loadBalancer"] = json!({});
+    }
+    if before == "ExternalName" && after != "ExternalName" {
+        gone.push("externalName");
+    }
+    if is_reached_from_outside(old) && !is_reached_from_outside(new) {
+        gone.push("externalTrafficPolicy");
+    }
+    for field in gone.into_iter().filter(|field| new["spec"][*field] == old["spec"][*field]).collect::<Vec<_>>() {
+        new["spec"].as_object_mut().into_iter().for_each(|spec| drop(spec.remove(field)));
+    }
+    if matches!(before.as_str(), "NodePort" | "LoadBalancer") && !matches!(after.as_str(), "NodePort" | "LoadBalancer") {
+        items_mut(new, "/spec/ports").filter_map(Value::as_object_mut).for_each(|port| drop(port.remove("nodePort")));
+    }
+}
+
+/// Affinity, traffic policies, and what only some types have.
+fn check_policies(spec: &At<'_>, errors: &mut Errors) {
+    let kind = spec.get("type").text();
+    let balancer = kind == "LoadBalancer";
+    if kind == "ExternalName" {
+        let name = spec.get("externalName");
+        let relative = name.text().strip_suffix('.').unwrap_or(name.text());
+        if !relative.is_empty() {
+            names::dns_subdomain(relative).into_iter().for_each(|reason| name.invalid(reason, errors));
+        }
+    }
+    let timeout = spec.get("sessionAffinityConfig.clientIP.timeoutSeconds");
+    if timeout.number().is_some_and(|seconds| seconds <= 0 || seconds > AFFINITY_SECONDS_MAX) {
+        timeout.invalid(format!("must be greater than 0 and less than {AFFINITY_SECONDS_MAX}"), errors);
+    }
+    spec.items("externalIPs").for_each(|address| check_endpoint_address(&address, errors));
+    let policy = spec.get("externalTrafficPolicy");
+    let outside = matches!(kind, "NodePort" | "LoadBalancer") || kind == "ClusterIP" && !spec.get("externalIPs").is_empty();
+    match outside {
+        true => policy.one_of(&["Cluster", "Local"], errors),
+        false if policy.is_set() => policy.invalid("may only be set for externally-accessible services", errors),
+        false => {}
+    }
+    let health = spec.get("healthCheckNodePort");
+    if health.number().is_some_and(|port| port != 0) && !(balancer && policy.text() == "Local") {
+        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        health.invalid(detail, errors);
+    }
+    spec.get("internalTrafficPolicy").one_of(&["Cluster", "Local"], errors);
+    spec.get("ipFamilyPolicy").one_of(&["PreferDualStack", "RequireDualStack", "SingleStack"], errors);
+    for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"].map(|field| spec.get(field)) {
+        if field.is_set() && !balancer {
+            field.forbidden(ONLY_BALANCERS, errors);
+        }
+    }
+    spec.get("loadBalancerClass").named(names::qualified_name, errors);
+    let ranges = spec.get("loadBalancerSourceRanges");
+    if !ranges.is_empty() && !balancer {
+        At::new(ranges.value, format!("{}.LoadBalancerSourceRanges", spec.path)).forbidden(ONLY_BALANCERS, errors);
+    }
+    for range in ranges.each().filter(|range| !is_cidr(range.text().trim())) {
+        At::new(range.value, ranges.path.clone())
+            .invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)", errors);
+    }
+    for port in spec.items("ports") {
+        let (node, target) = (port.get("nodePort"), port.get("targetPort"));
+        if node.number().is_some_and(|number| number != 0) && kind == "ClusterIP" {
+            node.forbidden("may not be used when `type` is 'ClusterIP'", errors);
+        }
+        if target.value.is_string() {
+            names::port_name(target.text()).into_iter().for_each(|reason| target.invalid(reason, errors));
+        }
+        port.get("appProtocol").named(names::qualified_name, errors);
+    }
+}
+
 fn external(object: &Value) -> String {
     if text(object, "/spec/type") == "ExternalName" {
         return text(object, "/spec/externalName").to_owned();
@@ -184,6 +294,55 @@ fn validate_ports(ports: &[&Value], errors: &mut Vec<FieldError>) {
         }
         if !seen_ports.insert((port["port"].to_string(), protocol)) {
             errors.push(FieldError::duplicate(path, &json!({ "port": port["port"], "protocol": protocol })));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(spec: Value) -> Value {
+        let mut object = json!({"metadata": {"name": "a"}, "spec": spec});
+        ServiceStrategy.set_defaults(&mut object);
+        object
+    }
+
+    #[test]
+    fn a_change_of_type_takes_along_what_only_the_old_one_had() {
+        let mut old = service(json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30_001}], "clusterIP": "10.96.0.9"}));
+        old["status"] = json!({ "loadBalancer": {} });
+        let mut new = old.clone();
+        new["spec"]["type"] = json!("ExternalName");
+        new["spec"]["externalName"] = json!("example.com");
+        ServiceStrategy.prepare_for_update(&mut new, &old);
+        for gone in ["clusterIP", "externalTrafficPolicy", "ipFamilies"] {
+            assert!(new["spec"].get(gone).is_none(), "{gone}");
+        }
+        assert!(new["spec"]["ports"][0].get("nodePort").is_none());
+        assert_eq!(ServiceStrategy.validate_update(&new, &old), vec![]);
+    }
+
+    #[test]
+    fn affinity_and_policies_are_completed_and_checked() {
+        let sticky = service(json!({"sessionAffinity": "ClientIP", "ports": [{"port": 80}]}));
+        assert_eq!(sticky["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"], 10_800);
+        assert_eq!(ServiceStrategy.validate(&sticky), vec![]);
+        for (spec, error) in [
+            (
+                json!({"ports": [{"port": 80, "nodePort": 30_000}]}),
+                "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+            ),
+            (
+                json!({"ports": [{"port": 80}], "externalTrafficPolicy": "Local"}),
+                "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
+            ),
+            (
+                json!({"ports": [{"port": 80}], "loadBalancerClass": "a.b/c"}),
+                "spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'",
+            ),
+        ] {
+            assert_eq!(ServiceStrategy.validate(&service(spec))[0].to_string(), error);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod describe;
 mod paths;
+pub mod protobuf;
 mod schemas;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::{Method, Request};
 use http_body_util::BodyExt;
-use kontiki_api::resources::{NAMESPACES, PRIORITY_CLASSES, ResourceKey, SERVICES};
+use kontiki_api::resources::{NAMESPACES, PRIORITY_CLASSES, ResourceKey, SERVICE_CIDRS, SERVICES};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -97,6 +97,7 @@ fn steps(network: ServiceNetwork, api_port: u16) -> [Vec<(ResourceKey, Value)>; 
         (NAMESPACES, object)
     };
     let mut objects = roles::all();
+    objects.push(service_cidr(network));
     objects.extend(services(network, api_port));
     objects.extend(flowcontrol::objects());
     objects.extend(PRIORITY_CLASSES_OF_SYSTEM.map(priority_class));
@@ -122,6 +123,17 @@ fn priority_class((name, value, description): (&str, i64, &str)) -> (ResourceKey
         "description": description,
     });
     (PRIORITY_CLASSES, object)
+}
+
+/// The network of Services as an object.
+fn service_cidr(network: ServiceNetwork) -> (ResourceKey, Value) {
+    let object = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": { "name": "kubernetes" },
+        "spec": { "cidrs": [network.to_string()] },
+    });
+    (SERVICE_CIDRS, object)
 }
 
 /// The Services that every cluster has: the API at the first address of the network, DNS at the tenth.

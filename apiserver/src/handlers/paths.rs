@@ -88,15 +88,16 @@ fn discover(call: &Call, core: bool, legacy: impl Fn() -> Option<Value>) -> Resp
 }
 
 /// A document with an ETag; 304 to a client that has it.
-pub fn tagged(call: &Call, media: &str, body: String) -> Response<Body> {
-    let tag = discovery::etag(body.as_bytes());
+pub fn tagged(call: &Call, media: &str, body: impl Into<Bytes>) -> Response<Body> {
+    let body: Bytes = body.into();
+    let tag = discovery::etag(&body);
     let tag = if tag.starts_with('"') { tag } else { format!("\"{tag}\"") };
     let known = call.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(tag.as_str());
     let media = HeaderValue::from_str(media).unwrap_or(HeaderValue::from_static("application/json"));
     let mut response = if known {
         response::with_body(StatusCode::NOT_MODIFIED, media, response::full(Bytes::new()))
     } else {
-        response::with_body(StatusCode::OK, media, response::full(Bytes::from(body)))
+        response::with_body(StatusCode::OK, media, response::full(body))
     };
     if let Ok(value) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, value);

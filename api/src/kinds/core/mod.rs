@@ -11,7 +11,7 @@ mod replication_controller;
 mod resource_quota;
 
 pub use component_status::COMPONENT_STATUS;
-pub use endpoints::ENDPOINTS;
+pub use endpoints::{ENDPOINTS, check_address as check_endpoint_address};
 pub use limit_range::LIMIT_RANGE;
 pub use persistent_volume::PERSISTENT_VOLUME;
 pub use persistent_volume_claim::PERSISTENT_VOLUME_CLAIM;

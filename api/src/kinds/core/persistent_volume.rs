@@ -8,6 +8,7 @@ use crate::{
         check::At,
         common::{AGE, NAME, age, column, default, map_of, name},
         kind::{Errors, Kind},
+        pod::check_node_selector,
     },
     names,
     object::text,
@@ -148,8 +149,10 @@ fn check_sources(spec: &At<'_>, errors: &mut Errors) {
         spec.get("persistentVolumeReclaimPolicy").forbidden("may not be 'recycle' for a hostPath mount of '/'", errors);
     }
     let affinity = spec.get("nodeAffinity");
-    if affinity.is_set() && affinity.get("required").is_absent() {
-        affinity.get("required").required("must specify required node constraints", errors);
+    match (affinity.is_set(), affinity.get("required")) {
+        (true, required) if required.is_absent() => required.required("must specify required node constraints", errors),
+        (true, required) => check_node_selector(&required, errors),
+        (false, _) => {}
     }
     if spec.get("local").is_set() && affinity.is_absent() {
         affinity.required("Local volume requires node affinity", errors);

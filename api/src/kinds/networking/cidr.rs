@@ -50,6 +50,12 @@ impl Cidr {
     }
 }
 
+/// Whether text is an address range.
+#[must_use]
+pub fn is_cidr(text: &str) -> bool {
+    Cidr::parse(text).is_some()
+}
+
 /// A range must be one; Kubernetes has always taken those with bits behind the prefix.
 pub(super) fn check(at: &At<'_>, errors: &mut Errors) -> Option<Cidr> {
     let cidr = Cidr::parse(at.text());

@@ -7,6 +7,7 @@ mod ip_address;
 mod network_policy;
 mod service_cidr;
 
+pub use cidr::is_cidr;
 pub use ingress::INGRESS;
 pub use ingress_class::INGRESS_CLASS;
 pub use ip_address::IP_ADDRESS;

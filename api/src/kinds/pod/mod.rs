@@ -2,9 +2,12 @@
 
 mod columns;
 mod defaults;
+mod details;
+mod placement;
 pub mod resources;
 mod subresources;
 mod validation;
+mod volumes;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -17,6 +20,7 @@ use crate::{
 };
 
 pub use defaults::set_template_defaults;
+pub(crate) use placement::check_node_selector;
 pub use validation::{validate_lasting_template, validate_spec, validate_template};
 
 /// Pod.

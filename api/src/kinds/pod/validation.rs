@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::{details, placement, volumes};
 use crate::{
     field::FieldError,
     kinds::{
@@ -24,7 +25,7 @@ const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 #[must_use]
 pub fn validate_spec(spec: &Value, path: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let volumes = validate_volumes(spec, path, &mut errors);
+    let names_of_volumes = validate_volumes(spec, path, &mut errors);
     let containers: Vec<_> = items(spec, "/containers").collect();
     if containers.is_empty() {
         errors.push(FieldError::required(format!("{path}.containers"), ""));
@@ -37,7 +38,7 @@ pub fn validate_spec(spec: &Value, path: &str) -> Vec<FieldError> {
             if !name.is_empty() && !seen.insert(name.to_owned()) {
                 errors.push(FieldError::duplicate(format!("{path}.name"), &json!(name)));
             }
-            validate_container(container, &path, &volumes, &mut errors);
+            validate_container(container, &path, &names_of_volumes, &mut errors);
         }
     }
     for (field, supported) in [("restartPolicy", RESTART_POLICIES), ("dnsPolicy", DNS_POLICIES)] {
@@ -56,6 +57,10 @@ pub fn validate_spec(spec: &Value, path: &str) -> Vec<FieldError> {
         let reasons = if value.is_empty() { Vec::new() } else { names::dns_subdomain(value) };
         errors.extend(reasons.into_iter().map(|reason| FieldError::invalid(format!("{path}.{field}"), &json!(value), reason)));
     }
+    let at = At::new(spec, path);
+    volumes::check(&at, &mut errors);
+    placement::check(&at, &mut errors);
+    details::check(&at, &mut errors);
     errors
 }
 
