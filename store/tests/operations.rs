@@ -10,6 +10,7 @@ use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::kontiki::store::v1 as wire_pb;
 use kontiki_store::error::Error;
 use kontiki_store::kv::Kv;
+use kontiki_store::service::identity;
 use kontiki_store::{ClusterState, Handle, Options, Service, backup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
@@ -135,8 +136,11 @@ async fn a_snapshot_becomes_a_new_cluster() {
     assert_eq!((found.hash, found.revision, found.total_keys), (wanted.hash, 3, 2));
     let length = std::fs::metadata(&file).unwrap().len();
     assert_eq!(length % 512, 32, "etcdctl looks for a checksum of 32 bytes behind whole blocks");
+    // A member of a smaller identity, whose first vote is less than what the old leader wrote in the same term.
     let second = addresses();
-    let restored = options("n", folder.path(), second, &[("n", second.1)]);
+    let id = |name: &str| identity::member_id(name, &format!("http://{}", second.1));
+    let name = (0..).map(|number| format!("n{number}")).find(|name| id(name) < a.member_id()).unwrap();
+    let restored = options(&name, folder.path(), second, &[(&name, second.1)]);
     backup::restore(&file, &restored).unwrap();
     assert!(backup::restore(&file, &restored).is_err(), "there is data already");
     let n = start(restored).await;

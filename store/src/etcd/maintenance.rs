@@ -19,7 +19,8 @@ impl pb::maintenance_server::Maintenance for Services {
         Ok(Response::new(pb::AlarmResponse { header: self.header(), alarms }))
     }
 
-    async fn status(&self, _request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+    async fn status(&self, request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+        self.handle.core.state.auth().user(&self.caller(&request)?)?;
         Ok(Response::new(self.handle.status().await?))
     }
 

@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::snapshot::SnapshotHandle;
 use super::types::{Config, LeaderId, LogId, Snapshot, SnapshotMeta, StoredMembership};
@@ -43,6 +44,14 @@ async fn blocking<T: Send + 'static, E: std::error::Error + Send + Sync + 'stati
     tokio::task::spawn_blocking(work).await.map_err(IoError::other)?.map_err(IoError::other)
 }
 
+/// Runs something that blocks on the thread that asks: every write waits for it, and two changes of
+/// thread cost more than applying a batch. Other tasks move away meanwhile.
+fn here<T, E: std::error::Error + Send + Sync + 'static>(work: impl FnOnce() -> Result<T, E>) -> Result<T, IoError> {
+    let many = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    let done = if many { tokio::task::block_in_place(work) } else { work() };
+    done.map_err(IoError::other)
+}
+
 impl RaftStateMachine<Config> for Machine {
     type SnapshotData = SnapshotHandle;
     type SnapshotBuilder = Self;
@@ -66,9 +75,8 @@ impl RaftStateMachine<Config> for Machine {
                 entries.push(entry);
                 responders.extend(responder);
             }
-            let state = self.state.clone();
             let begin = Instant::now();
-            let (decided, compacted) = blocking(move || state.apply(entries)).await?;
+            let (decided, compacted) = here(|| self.state.apply(entries))?;
             self.metrics.apply.observe(begin.elapsed().as_secs_f64());
             self.waiters.decided(decided);
             if let Some(leader) = leader {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crate::error::Error;
 
-/// A member counts as reachable once it was so for this long: etcd's interval.
-pub const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+/// A member counts as reachable once it was so for this long. etcd's 5 s begin when members connect;
+/// here they begin with the first answer to a leader, which is an election later.
+pub const HEALTHY_AFTER: Duration = Duration::from_secs(4);
 /// Part of the log that a learner must have to become a voter.
 const READY_PERCENT: u64 = 90;
 
