@@ -31,4 +31,6 @@ pub mod strategy;
 pub mod table;
 
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod reference;

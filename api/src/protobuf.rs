@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::schema::{self, Field, Scalar, Shape, Type};
 
+mod alternatives;
 pub mod encode;
 
 /// Media type of the encoding.
@@ -145,7 +146,7 @@ fn field_value(field: &Field, wire: &Wire<'_>, object: &mut Map<String, Value>, 
     let illegal = || ProtobufError::Illegal(field.name.to_owned());
     match &field.shape {
         Shape::List(item) => {
-            let value = value(item, wire, depth)?.ok_or_else(illegal)?;
+            let value = value_of(field, item, wire, depth)?.ok_or_else(illegal)?;
             let list = object.entry(field.name).or_insert_with(|| json!([]));
             list.as_array_mut().ok_or_else(illegal)?.push(value);
         }
@@ -156,14 +157,14 @@ fn field_value(field: &Field, wire: &Wire<'_>, object: &mut Map<String, Value>, 
             let value = match item.as_ref() {
                 // A list cannot be a map's value; a message holds it.
                 Shape::List(inner) => list_in_message(inner, bytes, depth)?,
-                other => value(other, &Wire::Bytes(bytes), depth)?.unwrap_or_else(|| json!("")),
+                other => value_of(field, other, &Wire::Bytes(bytes), depth)?.unwrap_or_else(|| json!("")),
             };
             let map = object.entry(field.name).or_insert_with(|| json!({}));
             map.as_object_mut().ok_or_else(illegal)?.insert(key, value);
         }
         shape => {
-            if let Some(value) = value(shape, wire, depth)?
-                && (field.pointer || field.always || !is_zero(&value))
+            if let Some(value) = value_of(field, shape, wire, depth)?
+                && (field.pointer || field.always || field.shape == Shape::Any || !is_zero(&value))
             {
                 object.insert(field.name.to_owned(), value);
             }
@@ -189,6 +190,14 @@ fn is_zero(value: &Value) -> bool {
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::Bool(value) => !value,
         _ => false,
+    }
+}
+
+/// A value of a field, or of an item of it.
+fn value_of(field: &Field, shape: &Shape, wire: &Wire<'_>, depth: usize) -> Result<Option<Value>, ProtobufError> {
+    match (alternatives::Alternative::of(field.any), shape, wire) {
+        (Some(alternative), Shape::Any, Wire::Bytes(bytes)) => alternative.decode(bytes, depth).map(Some),
+        _ => value(shape, wire, depth),
     }
 }
 

@@ -29,6 +29,14 @@ use crate::{
 
 /// How long a client may take to complete the TLS handshake.
 const HANDSHAKE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long a client may take to send a request's headers.
+const HEADER_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
+/// Headers of one request.
+const HEADERS_MAX: usize = 100;
+/// Bytes of the headers of one request.
+const HEADER_BYTES_MAX: u32 = 64 << 10;
+/// How long a client may take to send a request's body.
+const BODY_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Streams that one HTTP/2 connection may have open.
 const STREAMS_MAX: u32 = 1000;
 
@@ -85,11 +93,12 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, handle: Handle, gr
         async move { Ok::<_, std::convert::Infallible>(answer(&handle, &grpc, certified.as_deref(), request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_headers(HEADERS_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
         .keep_alive_interval(Some(std::time::Duration::from_secs(30)));
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(serving);
@@ -113,7 +122,11 @@ async fn answer(handle: &Handle, grpc: &Grpc, certified: Option<&UserInfo>, requ
         head.extensions.insert(Arc::new(StreamedBody(parking_lot::Mutex::new(Some(body)))));
         return handle.call(user, Request::from_parts(head, bytes::Bytes::new())).await;
     }
-    let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+    let Ok(collected) = collected else {
+        return response::status(&Status::timeout("the body of the request did not come in time", 0));
+    };
+    let body = match collected {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
             return response::status(&Status::request_entity_too_large(BODY_BYTES_MAX));

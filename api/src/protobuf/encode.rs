@@ -8,11 +8,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::MAGIC;
+use super::{MAGIC, alternatives::Alternative};
 use crate::schema::{self, Field, Scalar, Shape, Type};
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-const VARINT: u8 = 0;
+pub(super) const VARINT: u8 = 0;
 const FIXED64: u8 = 1;
 const LENGTH: u8 = 2;
 
@@ -139,18 +139,18 @@ fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
-fn put_tag(bytes: &mut Vec<u8>, number: u32, wire: u8) {
+pub(super) fn put_tag(bytes: &mut Vec<u8>, number: u32, wire: u8) {
     put_varint(bytes, u64::from(number) << 3 | u64::from(wire));
 }
 
-fn put_bytes(bytes: &mut Vec<u8>, number: u32, content: &[u8]) {
+pub(super) fn put_bytes(bytes: &mut Vec<u8>, number: u32, content: &[u8]) {
     put_tag(bytes, number, LENGTH);
     put_varint(bytes, content.len() as u64);
     bytes.extend_from_slice(content);
 }
 
 /// Writes a message within another: its length is known only after it was written.
-fn put_message(bytes: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn put_message(bytes: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
     put_tag(bytes, number, LENGTH);
     let at = bytes.len();
     write(bytes);
@@ -160,7 +160,7 @@ fn put_message(bytes: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>
     bytes.splice(at..at, prefix);
 }
 
-fn put_members(bytes: &mut Vec<u8>, type_: &'static Type, object: &Map<String, Value>) {
+pub(super) fn put_members(bytes: &mut Vec<u8>, type_: &'static Type, object: &Map<String, Value>) {
     // Fields that lie in messages of their own, which JSON does not have.
     let mut inner: Vec<(&[u32], &'static Field, &Value)> = Vec::new();
     for (name, value) in object {
@@ -188,26 +188,36 @@ fn put_inner(bytes: &mut Vec<u8>, fields: &[(&[u32], &'static Field, &Value)], l
 
 fn put_field(bytes: &mut Vec<u8>, number: u32, field: &'static Field, value: &Value) {
     match (&field.shape, value) {
-        (Shape::List(item), Value::Array(values)) => values.iter().for_each(|value| put_value(bytes, number, item, value)),
+        (Shape::List(item), Value::Array(values)) => {
+            values.iter().for_each(|value| put_value_of(bytes, number, field, item, value));
+        }
         (Shape::Map(item), Value::Object(members)) => {
             for (name, value) in members {
                 put_message(bytes, number, |bytes| {
                     put_bytes(bytes, 1, name.as_bytes());
-                    put_map_value(bytes, item, value);
+                    put_map_value(bytes, field, item, value);
                 });
             }
         }
-        (shape, value) => put_value(bytes, number, shape, value),
+        (shape, value) => put_value_of(bytes, number, field, shape, value),
     }
 }
 
-fn put_map_value(bytes: &mut Vec<u8>, shape: &'static Shape, value: &Value) {
+/// A value of a field, or of an item of it.
+fn put_value_of(bytes: &mut Vec<u8>, number: u32, field: &'static Field, shape: &'static Shape, value: &Value) {
+    match Alternative::of(field.any) {
+        Some(alternative) if *shape == Shape::Any => put_message(bytes, number, |bytes| alternative.encode(bytes, value)),
+        _ => put_value(bytes, number, shape, value),
+    }
+}
+
+fn put_map_value(bytes: &mut Vec<u8>, field: &'static Field, shape: &'static Shape, value: &Value) {
     match (shape, value) {
         // A list cannot be a map's value; a message holds it.
         (Shape::List(item), Value::Array(values)) => {
             put_message(bytes, 2, |bytes| values.iter().for_each(|value| put_value(bytes, 1, item, value)));
         }
-        _ => put_value(bytes, 2, shape, value),
+        _ => put_value_of(bytes, 2, field, shape, value),
     }
 }
 

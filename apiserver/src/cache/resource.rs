@@ -24,7 +24,7 @@ const WINDOW_EVENTS_MAX: usize = 4096;
 const WINDOW_BYTES_MAX: usize = 8 << 20;
 /// Snapshots that are kept for lists in pages; what is not kept comes from the store's history.
 const PAGES_MAX: usize = 8;
-/// How long a snapshot is kept after its last use.
+/// How long a snapshot is kept.
 const PAGES_KEPT: Duration = Duration::from_secs(75);
 
 /// Objects by their keys at one moment; a copy shares everything with the cache.
@@ -174,7 +174,7 @@ pub struct ResourceCache {
     pub prefix: String,
     state: RwLock<State>,
     interests: Interests,
-    /// Snapshots that lists in pages are read from, with the time of their last use.
+    /// Snapshots that lists in pages are read from, with the time of the list.
     pages: Mutex<VecDeque<(i64, Instant, Snapshot)>>,
 }
 
@@ -334,31 +334,34 @@ impl ResourceCache {
         (state.objects.clone(), state.last)
     }
 
-    /// All objects as they were at a revision, where that is still known; `complete` is the revision up to which
+    /// All objects as they were at a revision, if that is how they still are; `complete` is the revision up to which
     /// everything has been heard.
     #[must_use]
     pub fn snapshot_at(&self, revision: i64, complete: i64) -> Option<Snapshot> {
-        {
-            let state = self.state.read();
-            if (state.last..=complete).contains(&revision) {
-                return Some(state.objects.clone());
-            }
-        }
-        let mut pages = self.pages.lock();
-        let found = pages.iter_mut().find(|(kept, _, _)| *kept == revision)?;
-        found.1 = Instant::now();
-        Some(found.2.clone())
+        let state = self.state.read();
+        (state.last..=complete).contains(&revision).then(|| state.objects.clone())
+    }
+
+    /// The snapshot that was kept for a list in pages.
+    #[must_use]
+    pub fn kept(&self, revision: i64) -> Option<Snapshot> {
+        let pages = self.pages.lock();
+        let mut fresh = pages.iter().filter(|(_, since, _)| since.elapsed() < PAGES_KEPT);
+        fresh.find(|(kept, _, _)| *kept == revision).map(|(_, _, snapshot)| snapshot.clone())
     }
 
     /// Keeps a snapshot for a while, because a list in pages will come back to it.
     pub fn keep(&self, revision: i64, snapshot: &Snapshot) {
         let mut pages = self.pages.lock();
-        let now = Instant::now();
-        pages.retain(|(kept, used, _)| *kept != revision && now.duration_since(*used) < PAGES_KEPT);
+        pages.retain(|(_, since, _)| since.elapsed() < PAGES_KEPT);
+        // A token does not live for ever by being used: the snapshot is as old as the list.
+        if pages.iter().any(|(kept, _, _)| *kept == revision) {
+            return;
+        }
         while pages.len() >= PAGES_MAX {
             pages.pop_front();
         }
-        pages.push_back((revision, now, snapshot.clone()));
+        pages.push_back((revision, Instant::now(), snapshot.clone()));
     }
 
     /// All objects and the position after their last change.
@@ -403,104 +406,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use kontiki_api::registry;
-
-    fn cache() -> ResourceCache {
-        ResourceCache::new(registry::find("", "v1", "configmaps").unwrap(), "/registry/configmaps/".into())
-    }
-
-    fn put(cache: &ResourceCache, name: &str, revision: i64) {
-        let stored = format!(r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{name}","namespace":"a"}}}}"#);
-        cache.put(decode_object(cache.resource, &format!("/registry/configmaps/a/{name}"), stored.as_bytes(), revision).unwrap());
-    }
-
-    #[test]
-    fn a_position_sees_each_later_event_once() {
-        let cache = cache();
-        put(&cache, "x", 5);
-        let mut window = cache.window_after(5).unwrap();
-        put(&cache, "y", 6);
-        cache.delete("/registry/configmaps/a/x", 7);
-        let events = cache.read(&mut window, 10).unwrap();
-        assert_eq!(events.iter().map(|event| event.revision).collect::<Vec<_>>(), [6, 7]);
-        assert!(cache.read(&mut window, 10).unwrap().is_empty());
-        assert!(cache.get("/registry/configmaps/a/x").is_none());
-    }
-
-    #[test]
-    fn what_has_left_the_window_is_too_old() {
-        let cache = cache();
-        let mut slow = cache.window_after(0).unwrap();
-        for revision in 1..=(WINDOW_EVENTS_MAX as i64 + 1) {
-            put(&cache, "x", revision);
-        }
-        assert_eq!(cache.read(&mut slow, 1).unwrap_err(), WindowError::TooOld);
-        assert_eq!(cache.window_after(0).unwrap_err(), WindowError::TooOld);
-        assert!(cache.window_after(1).is_ok());
-    }
-
-    #[test]
-    fn a_snapshot_does_not_move() {
-        let cache = cache();
-        put(&cache, "x", 1);
-        let (before, revision) = cache.snapshot_and_revision();
-        put(&cache, "y", 2);
-        assert_eq!((before.len(), revision, cache.snapshot().len()), (1, 1, 2));
-    }
-
-    fn taken(subscription: &Subscription) -> Vec<i64> {
-        subscription.take(10).unwrap().iter().map(|event| event.revision).collect()
-    }
-
-    #[test]
-    fn a_watcher_hears_of_what_it_watches_and_of_nothing_else() {
-        let cache = Arc::new(cache());
-        put(&cache, "x", 1);
-        let name = |name: &str| Interest::Object(format!("/registry/configmaps/a/{name}"));
-        let x = cache.subscribe(name("x"), 0).unwrap();
-        let y = cache.subscribe(name("y"), 0).unwrap();
-        let namespace = cache.subscribe(Interest::Namespace("/registry/configmaps/a/".into()), 1).unwrap();
-        let other = cache.subscribe(Interest::Namespace("/registry/configmaps/b/".into()), 1).unwrap();
-        put(&cache, "y", 2);
-        cache.delete("/registry/configmaps/a/x", 3);
-        assert_eq!((taken(&x), taken(&y)), (vec![1, 3], vec![2]));
-        assert_eq!((taken(&namespace), taken(&other)), (vec![2, 3], vec![]));
-    }
-
-    /// Aim: a write costs what its watchers cost, not what all watchers cost. Method: count who is told, with the pods
-    /// of a thousand nodes watched.
-    #[test]
-    fn a_write_touches_the_watchers_that_want_it() {
-        let resource = registry::find("", "v1", "pods").unwrap();
-        let cache = Arc::new(ResourceCache::new(resource, "/registry/pods/".into()));
-        let field = resource.strategy.selectable_fields().iter().position(|field| *field == "spec.nodeName").unwrap();
-        let of_node = |node: usize| cache.subscribe(Interest::Field(field, format!("n{node}")), 0).unwrap();
-        let watchers: Vec<_> = (0..1000).map(of_node).collect();
-        let pod = |node: &str, revision: i64| {
-            let stored = serde_json::json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": node}});
-            cache.put(decode_object(resource, "/registry/pods/a/p", stored.to_string().as_bytes(), revision).unwrap());
-        };
-        pod("n7", 1);
-        assert_eq!(cache.watchers_told(), 1);
-        // It moves: who had it and who gets it are told.
-        pod("n8", 2);
-        assert_eq!(cache.watchers_told(), 3);
-        assert_eq!((taken(&watchers[7]), taken(&watchers[8]), taken(&watchers[9])), (vec![1, 2], vec![2], vec![]));
-        drop(watchers);
-        pod("n8", 3);
-        assert_eq!(cache.watchers_told(), 3);
-    }
-
-    #[test]
-    fn who_is_too_slow_is_told_so() {
-        let cache = Arc::new(cache());
-        let slow = cache.subscribe(Interest::Everything, 0).unwrap();
-        for revision in 1..=(WINDOW_EVENTS_MAX as i64 + 2) {
-            put(&cache, "x", revision);
-        }
-        assert_eq!(slow.take(1).unwrap_err(), WindowError::TooOld);
-    }
-}
+mod tests;

@@ -123,7 +123,13 @@ impl Storage {
                     self.wait_for(revision).await?;
                 }
                 let cache = self.cache(resource)?;
-                if let Some(snapshot) = cache.snapshot_at(revision, self.caches.current_revision()) {
+                // A token expires as history does, also where nothing has changed since.
+                let known = if options.continue_token.is_empty() {
+                    cache.snapshot_at(revision, self.caches.current_revision())
+                } else {
+                    cache.kept(revision)
+                };
+                if let Some(snapshot) = known {
                     return Ok(self.page(resource, options, &prefix, &start, &snapshot, revision));
                 }
                 return self.list_history(resource, options, &prefix, &start, revision).await;
