@@ -107,7 +107,7 @@ proptest! {
         for (kind, body) in [
             (PatchType::Strategic, patch.to_string()),
             (PatchType::Merge, patch.to_string()),
-            (PatchType::Json, Value::from(operations.clone()).to_string()),
+            (PatchType::Json, Value::from(operations).to_string()),
         ] {
             if let Err(status) = patch::apply(kind, &object, body.as_bytes(), type_, FieldValidation::Strict) {
                 prop_assert!(matches!(status.code, 400 | 413 | 422 | 500), "{}", status);
