@@ -1,4 +1,11 @@
 //! Volumes, the claims on them, and classes of storage.
+//!
+//! In: volumes, claims, classes, pods. Out: claims bound to volumes, and both kept while they are in use. Which gets
+//! which is decided in [`binding`], deeds are in [`binder`]; [`protection`] keeps what is used.
+
+pub mod binder;
+pub mod binding;
+pub mod protection;
 
 use serde::Deserialize;
 use serde_json::Value;
