@@ -29,6 +29,7 @@ pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod node_role;
 pub mod node_ttl;
 pub mod pod_gc;
 pub mod replica_set;
@@ -69,6 +70,7 @@ const CONTROLLERS: &[run::Start] = &[
     service_account::start,
     node_ipam::start,
     node_lifecycle::start,
+    node_role::start,
     node_ttl::start,
     taint_eviction::start,
     pod_gc::start,

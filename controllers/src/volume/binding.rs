@@ -84,7 +84,7 @@ fn best<'a>(claim: &Claim, volumes: impl Iterator<Item = &'a Volume>) -> Option<
 }
 
 /// Decides about a claim. `class` is its class, if that exists.
-pub fn claim_step<'a>(claim: &Claim, volumes: &'a [std::sync::Arc<Volume>], class: Option<&StorageClass>) -> ClaimStep {
+pub fn claim_step(claim: &Claim, volumes: &[std::sync::Arc<Volume>], class: Option<&StorageClass>) -> ClaimStep {
     let named = || volumes.iter().find(|volume| volume.metadata.name == claim.spec.volume_name);
     if claim.metadata.annotations.contains_key(BIND_COMPLETED) {
         if claim.spec.volume_name.is_empty() {

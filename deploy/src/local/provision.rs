@@ -169,10 +169,10 @@ fn agent_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
     let etc = paths.node_etc(&node.name);
     let data = paths.node(&node.name);
     let (labels, taints) = match node.role {
-        Role::Server => (
-            "node-role.kubernetes.io/control-plane=,node.kubernetes.io/exclude-from-external-load-balancers=",
-            "node-role.kubernetes.io/control-plane=:NoSchedule",
-        ),
+        // Its role is no label that a node may give itself: the controllers do, by the taint.
+        Role::Server => {
+            ("node.kubernetes.io/exclude-from-external-load-balancers=", "node-role.kubernetes.io/control-plane=:NoSchedule")
+        }
         Role::Agent => ("", ""),
     };
     json!({
