@@ -111,7 +111,8 @@ impl Gateway {
         let body = body.map_err(|error| Status::invalid_argument(error.to_string()))?.to_bytes();
         let messages = messages(&method.input(), &body)?;
         let service = method.parent_service().full_name().to_owned();
-        let open = method.is_client_streaming();
+        // A watch goes on when its requests end; a keep-alive ends with them.
+        let open = method.name() == "Watch";
         let mut call = Request::new(request_body(&messages, open));
         *call.method_mut() = Method::POST;
         let uri = format!("/{service}/{}", method.name()).parse();
@@ -158,7 +159,7 @@ fn messages(kind: &MessageDescriptor, body: &[u8]) -> Result<Vec<DynamicMessage>
     values.map(message).collect()
 }
 
-/// Messages in gRPC's frames. The stream of a call with many stays open, as etcd's gateway has it.
+/// Messages in gRPC's frames, and whether more may come.
 fn request_body(messages: &[DynamicMessage], open: bool) -> Body {
     use prost::Message;
     let mut framed = BytesMut::new();

@@ -95,9 +95,9 @@ pub enum TlsError {
     /// A certificate of one's own cannot be made.
     #[error("cannot make a certificate")]
     Make(#[from] rcgen::Error),
-    /// A certificate of one's own cannot be stored.
-    #[error("cannot store a certificate")]
-    Store(#[from] std::io::Error),
+    /// A file cannot be read or written.
+    #[error("cannot read or write a certificate's file")]
+    File(#[from] std::io::Error),
 }
 
 fn pem(path: &Path) -> impl Fn(rustls_pki_types::pem::Error) -> TlsError {
@@ -125,14 +125,20 @@ fn roots(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
 }
 
 fn revoked(files: &TlsFiles) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    match &files.revoked {
-        Some(path) => {
-            let lists = CertificateRevocationListDer::pem_file_iter(path).map_err(pem(path))?;
-            lists.collect::<Result<_, _>>().map_err(pem(path))
-        }
-        None => Ok(vec![]),
+    let Some(path) = &files.revoked else {
+        return Ok(vec![]);
+    };
+    let content = std::fs::read(path)?;
+    // etcd takes both forms; a list that is not understood must not mean that nothing is revoked.
+    if !content.windows(PEM_BEGIN.len()).any(|part| part == PEM_BEGIN) {
+        return Ok(vec![CertificateRevocationListDer::from(content)]);
     }
+    let lists = CertificateRevocationListDer::pem_slice_iter(&content);
+    lists.collect::<Result<_, _>>().map_err(pem(path))
 }
+
+/// How every PEM file begins a part.
+const PEM_BEGIN: &[u8] = b"-----BEGIN";
 
 /// What clients, or peers, meet.
 pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
@@ -166,4 +172,33 @@ fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
     let mut config = builder.with_client_auth_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn lists_of_revoked_certificates_come_in_both_forms() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::new(vec![]).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2026, 1, 1),
+            next_update: rcgen::date_time_ymd(2036, 1, 1),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&rcgen::Issuer::new(authority, key)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("crl");
+        for content in [list.pem().unwrap().into_bytes(), list.der().to_vec()] {
+            std::fs::write(&path, content).unwrap();
+            let files = TlsFiles { revoked: Some(path.clone()), ..TlsFiles::default() };
+            assert_eq!(revoked(&files).unwrap(), [list.der().clone()]);
+        }
+    }
 }
