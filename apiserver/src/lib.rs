@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod admission;
+pub mod audit;
 pub mod auth;
 pub mod authorization;
 pub mod bootstrap;
@@ -13,6 +14,7 @@ pub mod cache;
 mod compaction;
 #[cfg(test)]
 mod every_kind;
+pub mod eviction;
 pub mod flowcontrol;
 pub mod grpc;
 pub mod handlers;

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     addresses::ServiceNetwork,
     admission::{self, Chain, Operation},
+    audit,
     auth::{Authenticator, Objects, UserInfo, impersonation::Impersonation},
     authorization::{self, Attributes, Authorizer},
     cache,
@@ -59,6 +60,8 @@ pub struct Options {
     pub service_account_keys: Arc<crate::auth::keys::Keys>,
     /// Issuer of those tokens.
     pub issuer: String,
+    /// The audit log, if there is one.
+    pub audit: Option<audit::Log>,
     /// The way to the nodes; without it there are no logs and no commands.
     pub kubelet: Option<Arc<crate::kubelet::KubeletClient>>,
 }
@@ -128,9 +131,13 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
     let authorizer = authorization::follow::start(Arc::clone(&storage.caches), shutdown.clone());
     let objects = Arc::new(StoredObjects { storage: storage.clone() });
     let keys = Arc::clone(&options.service_account_keys);
+    crate::auth::token_secrets::start(storage.clone(), Arc::clone(&keys), shutdown.clone());
     let authenticator = Authenticator::new(keys, options.issuer.clone(), Vec::new(), objects);
     let mut metrics = metrics;
     let counters = Metrics::register(&mut metrics);
+    if let Some(log) = &options.audit {
+        log.register(&mut metrics);
+    }
     let gate = Arc::new(Gate::new(REQUESTS_MAX, &mut metrics));
     flowcontrol::start(Arc::clone(&storage.caches), Arc::clone(&gate), shutdown.clone());
     let server = ApiServer {
@@ -205,6 +212,7 @@ impl ApiServer {
     async fn handle(&self, mut call: Call) -> Response<Body> {
         let began = std::time::Instant::now();
         let labels = self.counters.labels(&call.info);
+        let record = self.begin_record(&call);
         let work = std::panic::AssertUnwindSafe(self.admitted(&mut call)).catch_unwind();
         let response = match work.await {
             Ok(Ok(response)) => response,
@@ -215,6 +223,10 @@ impl ApiServer {
             }
         };
         self.counters.count(labels, response.status(), began.elapsed());
+        let response = match record {
+            Some(record) => self.end_record(record, &call, response).await,
+            None => response,
+        };
         // What others answer passes as it is.
         if proxy::is_proxied(&call.info) { response } else { response::compress(&call.headers, response) }
     }
@@ -317,6 +329,7 @@ impl ApiServer {
         match (part.name, info.verb.as_str()) {
             ("scale", _) => scale::answer(self, call, resource).await,
             ("binding", _) => subresource::bind(self, call, &info.name).await,
+            ("eviction", _) if resource.key == PODS => crate::eviction::evict(self, call, resource).await,
             ("token", _) if resource.key == SERVICE_ACCOUNTS => {
                 let mut request = review_body(call)?;
                 self.admit(call, resource, Operation::Create, &mut request).await?;

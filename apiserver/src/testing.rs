@@ -27,12 +27,18 @@ pub fn options() -> Options {
         service_account_keys: Arc::new(Keys::from_pem(key.serialize_pem().as_bytes()).unwrap()),
         issuer: "https://kubernetes.default.svc.cluster.local".into(),
         kubelet: None,
+        audit: None,
     }
 }
 
 /// A server whose caches are filled, with the namespaces that every cluster has.
 pub async fn server() -> Handle {
-    let handle = service::start(options(), Registry::default(), CancellationToken::new());
+    server_of(options()).await
+}
+
+/// The same with options of its own.
+pub async fn server_of(options: Options) -> Handle {
+    let handle = service::start(options, Registry::default(), CancellationToken::new());
     let caches = &handle.server().storage.caches;
     caches.revision().wait_for(|revision| *revision > 0).await.unwrap();
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {

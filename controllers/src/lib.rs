@@ -17,6 +17,8 @@ mod shared;
 mod written;
 
 pub mod autoscaler;
+pub mod certificates;
+pub mod cluster_role_aggregation;
 pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
@@ -33,6 +35,7 @@ pub mod node_role;
 pub mod node_ttl;
 pub mod pod_gc;
 pub mod replica_set;
+pub mod resource_quota;
 pub mod revisions;
 pub mod service_account;
 pub mod stateful_set;
@@ -75,6 +78,9 @@ const CONTROLLERS: &[run::Start] = &[
     taint_eviction::start,
     pod_gc::start,
     garbage::start,
+    certificates::start,
+    cluster_role_aggregation::start,
+    resource_quota::start,
 ];
 
 /// What the controllers need.
@@ -86,6 +92,8 @@ pub struct Options {
     pub identity: String,
     /// Certificate of the API's authority, PEM.
     pub root_ca: String,
+    /// Signs certificates; without it requests for them wait.
+    pub signer: Option<std::sync::Arc<certificates::Signer>>,
     /// Network of pods, such as `10.244.0.0/16`.
     pub pod_cidr: String,
     /// Length of the prefix of each node's part.

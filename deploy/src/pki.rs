@@ -91,6 +91,12 @@ impl Authority {
         &self.pair.certificate
     }
 
+    /// Key of the authority, PEM; only servers may have it.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.pair.key
+    }
+
     /// Signs a certificate for a client and, where it has names or addresses, a server.
     pub fn sign(&self, leaf: &Leaf<'_>) -> Result<Pair> {
         let key = KeyPair::generate().context("generate a key")?;

@@ -17,6 +17,7 @@ pub mod lookup;
 mod namespace;
 mod node_restriction;
 mod node_taint;
+mod pod_security;
 mod priority;
 mod resource_quota;
 mod role_grants;
@@ -36,6 +37,7 @@ pub fn plugins() -> Vec<Box<dyn Plugin>> {
         Box::new(service_account::ServiceAccount),
         Box::new(node_restriction::NodeRestriction),
         Box::new(node_taint::TaintNodesByCondition),
+        Box::new(pod_security::PodSecurity),
         Box::new(priority::Priority),
         Box::new(tolerations::DefaultTolerationSeconds),
         Box::new(storage::DefaultStorageClass),

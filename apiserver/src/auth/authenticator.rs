@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use jiff::Timestamp;
-use kontiki_api::status::Status;
+use kontiki_api::{
+    resources::{SECRETS, SERVICE_ACCOUNTS},
+    status::Status,
+};
 
 use super::{Objects, UserInfo, bound, claims::Claims, keys::Keys};
 
@@ -80,11 +83,36 @@ impl Authenticator {
 
     /// Checks a token for some audiences, its bound objects included.
     pub async fn token(&self, token: &str, audiences: &[String], now: Timestamp) -> Result<Arc<Claims>, TokenError> {
-        let claims = self.keys.verify(token).ok_or(TokenError::Invalid("invalid bearer token"))?;
+        let Some(claims) = self.keys.verify(token) else { return self.legacy_token(token, audiences).await };
         claims.check(&self.issuer, audiences, now).map_err(TokenError::Invalid)?;
         let stands =
             bound::check(&claims.bound, self.objects(), now).await.map_err(|status| TokenError::Unknown(Box::new(status)))?;
         if stands { Ok(claims) } else { Err(TokenError::Invalid("service account token has been invalidated")) }
+    }
+}
+
+impl Authenticator {
+    /// Checks a token that lives in a Secret. It is meant for the API server's own audiences.
+    async fn legacy_token(&self, token: &str, audiences: &[String]) -> Result<Arc<Claims>, TokenError> {
+        let claims = self.keys.verify_legacy(token).ok_or(TokenError::Invalid("invalid bearer token"))?;
+        if !audiences.iter().any(|audience| self.audiences.contains(audience)) {
+            return Err(TokenError::Invalid("token audiences do not match"));
+        }
+        let namespace = claims.namespace.as_str();
+        let cached = |key, name| self.objects.cached(key, namespace, name);
+        let (secret, account) = (cached(&SECRETS, &claims.secret), cached(&SERVICE_ACCOUNTS, &claims.account));
+        let mut stands = claims.stands(token, secret.as_ref(), account.as_ref());
+        if !stands {
+            let fresh = async |key, name: &str| {
+                self.objects.fresh(key, namespace, name).await.map_err(|status| TokenError::Unknown(Box::new(status)))
+            };
+            let (secret, account) = (fresh(&SECRETS, &claims.secret).await?, fresh(&SERVICE_ACCOUNTS, &claims.account).await?);
+            stands = claims.stands(token, secret.as_ref(), account.as_ref());
+        }
+        if !stands {
+            return Err(TokenError::Invalid("service account token has been invalidated"));
+        }
+        Ok(Arc::new(claims.into_claims(&self.audiences)))
     }
 }
 

@@ -86,7 +86,9 @@ impl Claims {
         let mut add = |name: &str, value: String| {
             user.extra.insert(format!("authentication.kubernetes.io/{name}"), vec![value]);
         };
-        add("credential-id", format!("JTI={}", self.jti));
+        if !self.jti.is_empty() {
+            add("credential-id", format!("JTI={}", self.jti));
+        }
         for (kind, reference) in [("pod", &self.bound.pod), ("node", &self.bound.node)] {
             if let Some(reference) = reference {
                 add(&format!("{kind}-name"), reference.name.clone());

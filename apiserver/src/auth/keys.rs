@@ -14,7 +14,7 @@ use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::claims::Claims;
+use super::{claims::Claims, legacy::LegacyClaims};
 
 /// Signatures remembered as good: enough for every pod of a large cluster's busiest server.
 const REMEMBERED_MAX: usize = 4096;
@@ -81,6 +81,30 @@ impl Keys {
         Ok(jsonwebtoken::encode(&header, claims, &self.signing)?)
     }
 
+    /// Signs the claims of a token that lives in a Secret.
+    pub fn sign_legacy(&self, claims: &LegacyClaims) -> Result<String, KeyError> {
+        let header = Header { kid: Some(self.key_id.clone()), typ: None, ..Header::new(self.algorithm) };
+        Ok(jsonwebtoken::encode(&header, claims, &self.signing)?)
+    }
+
+    /// Claims of a token that this key signed for a Secret.
+    #[must_use]
+    pub fn verify_legacy(&self, token: &str) -> Option<LegacyClaims> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return None;
+        }
+        jsonwebtoken::decode::<LegacyClaims>(token, &self.verifying, &self.validation()).ok().map(|decoded| decoded.claims)
+    }
+
+    /// The signature alone: what claims mean is looked at elsewhere.
+    fn validation(&self) -> Validation {
+        let mut validation = Validation::new(self.algorithm);
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        validation
+    }
+
     /// Claims of a token that this key signed; `None` for any other text. Time, audience and bound
     /// objects are not looked at.
     #[must_use]
@@ -92,11 +116,7 @@ impl Keys {
         if let Some(claims) = self.remembered.lock().get(&hash) {
             return Some(Arc::clone(claims));
         }
-        let mut validation = Validation::new(self.algorithm);
-        validation.validate_exp = false;
-        validation.validate_aud = false;
-        validation.required_spec_claims.clear();
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &validation).ok()?.claims;
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.validation()).ok()?.claims;
         let claims = Arc::new(claims);
         let mut remembered = self.remembered.lock();
         if remembered.len() >= REMEMBERED_MAX {

@@ -13,10 +13,12 @@ pub mod certificate;
 pub mod claims;
 pub mod impersonation;
 pub mod keys;
+pub mod legacy;
 mod objects;
 pub mod reviews;
 pub mod signing_request;
 pub mod token_request;
+pub mod token_secrets;
 pub mod user;
 
 pub use authenticator::{Authenticator, TokenError};

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use kontiki_apiserver::{
     addresses::ServiceNetwork,
+    audit,
     auth::{certificate, keys::Keys},
     bootstrap,
     kubelet::KubeletClient,
@@ -78,6 +79,18 @@ pub struct Arguments {
     /// Its key
     #[arg(long, env = "KONTIKI_KUBELET_CLIENT_KEY_FILE")]
     kubelet_client_key_file: PathBuf,
+    /// Certificate of the authority that signs what CertificateSigningRequests ask for
+    #[arg(long, requires = "cluster_signing_key_file", env = "KONTIKI_CLUSTER_SIGNING_CERT_FILE")]
+    cluster_signing_cert_file: Option<PathBuf>,
+    /// Its key
+    #[arg(long, requires = "cluster_signing_cert_file", env = "KONTIKI_CLUSTER_SIGNING_KEY_FILE")]
+    cluster_signing_key_file: Option<PathBuf>,
+    /// What is recorded in the audit log: a Policy of audit.k8s.io/v1
+    #[arg(long, requires = "audit_log_path", env = "KONTIKI_AUDIT_POLICY_FILE")]
+    audit_policy_file: Option<PathBuf>,
+    /// Where it is recorded: lines of JSON
+    #[arg(long, requires = "audit_policy_file", env = "KONTIKI_AUDIT_LOG_PATH")]
+    audit_log_path: Option<PathBuf>,
     /// Network of pods
     #[arg(long, default_value = "10.244.0.0/16", env = "KONTIKI_CLUSTER_CIDR")]
     cluster_cidr: String,
@@ -114,7 +127,15 @@ async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<
     kontiki_controllers::deployment::rollback::register(&mut metrics);
     kontiki_scheduler::metrics::register(&mut metrics);
     let advertise = SocketAddr::from((arguments.advertise_address, arguments.secure_port));
+    let audit = match (&arguments.audit_policy_file, &arguments.audit_log_path) {
+        (Some(policy), Some(path)) => {
+            let policy = audit::Policy::parse(&read(policy)?).with_context(|| format!("read {}", policy.display()))?;
+            Some(audit::Log::open(policy, path).await.with_context(|| format!("open {}", path.display()))?)
+        }
+        _ => None,
+    };
     let options = service::Options {
+        audit,
         kv: Arc::new(store.clone()),
         advertise,
         service_network,
@@ -143,7 +164,16 @@ fn start_components(arguments: &Arguments, handle: &service::Handle, cancel: &Ca
     let identity = format!("{}_{}", arguments.name, uuid::Uuid::new_v4());
     let authority = std::fs::read_to_string(&arguments.client_ca_file)
         .with_context(|| format!("read {}", arguments.client_ca_file.display()))?;
+    let signer = match (&arguments.cluster_signing_cert_file, &arguments.cluster_signing_key_file) {
+        (Some(certificate), Some(key)) => {
+            let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+            let signer = kontiki_controllers::certificates::Signer::from_pem(&read(certificate)?, &read(key)?);
+            Some(Arc::new(signer.context("authority that signs certificates")?))
+        }
+        _ => None,
+    };
     let controllers = kontiki_controllers::Options {
+        signer,
         client: in_process::client(handle, "system:kube-controller-manager"),
         identity: identity.clone(),
         root_ca: authority,

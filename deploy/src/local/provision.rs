@@ -113,6 +113,7 @@ fn provision_node(
     let to_kubelets =
         Leaf { common_name: "kube-apiserver-kubelet-client", organizations: &["system:masters"], ..Leaf::default() };
     leaf(&folder, "apiserver-kubelet-client", &authorities.cluster, &to_kubelets)?;
+    write_atomically(&folder.join("ca.key"), authorities.cluster.key().as_bytes(), SECRET)?;
     write_atomically(&folder.join("store-ca.crt"), authorities.store.certificate().as_bytes(), PUBLIC)?;
     let member = Leaf { common_name: &node.name, organizations: &[], dns_names: &names, addresses: &own };
     leaf(&folder, "store", &authorities.store, &member)?;
@@ -154,6 +155,8 @@ fn server_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
         "store-cert-file": etc.join("store.crt"),
         "store-key-file": etc.join("store.key"),
         "client-ca-file": etc.join("ca.crt"),
+        "cluster-signing-cert-file": etc.join("ca.crt"),
+        "cluster-signing-key-file": etc.join("ca.key"),
         "tls-cert-file": etc.join("apiserver.crt"),
         "tls-private-key-file": etc.join("apiserver.key"),
         "service-account-signing-key-file": etc.join("service-account.key"),
