@@ -92,8 +92,7 @@ pub fn volumes_follow_what_they_show(shared: &Shared) -> Result<()> {
     let sh = |script: &str| kubectl.run(&["exec", "volumes", "--", "sh", "-c", script]);
     let modes = sh("busybox stat -L -c '%a %g' /empty /memory /map/color")?;
     ensure!(modes == "2777 4000\n2777 4000\n440 4000\n", "{modes}");
-    let found =
-        sh("hostname 2>/dev/null || busybox hostname; grep lighthouse /etc/hosts; busybox df -k /memory | busybox tail -1")?;
+    let found = sh("busybox hostname; busybox grep lighthouse /etc/hosts; busybox df -k /memory | busybox tail -1")?;
     ensure!(found.contains("harbour.bay.default.svc.cluster.local") && found.contains("10.1.2.3\tlighthouse"), "{found}");
     ensure!(found.contains("8192"), "the limit of a volume in memory: {found}");
     sh("echo here > /own/note; cat /empty/volumes/x/note /image/etc/passwd").and_then(|text| {

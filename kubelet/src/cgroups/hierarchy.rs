@@ -78,6 +78,20 @@ impl Hierarchies {
         self.mounted.iter().map(|hierarchy| (hierarchy.mount_point.clone(), self.below(hierarchy, path))).collect()
     }
 
+    /// The group's folder in each hierarchy by the name of the hierarchy, and of each controller where it has several.
+    pub fn named(&self, path: &str) -> Vec<(String, PathBuf)> {
+        let mut named = Vec::new();
+        for hierarchy in &self.mounted {
+            let folder = self.below(hierarchy, path);
+            let name = hierarchy.mount_point.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.contains(',') {
+                named.extend(name.split(',').map(|part| (part.to_owned(), folder.clone())));
+            }
+            named.push((name, folder));
+        }
+        named
+    }
+
     /// Makes a group with all above it, and writes its settings.
     pub fn create(&self, path: &str, settings: &[Setting]) -> io::Result<()> {
         for hierarchy in &self.mounted {
@@ -289,6 +303,8 @@ mod tests {
         let hierarchies = Hierarchies { version, mounted, root: "kontiki/dev/server-1".into() };
         let folder = hierarchies.folder("cpuacct", "kubepods/pod1").map(|path| path.to_string_lossy().into_owned());
         assert_eq!(folder.as_deref(), Some("/sys/fs/cgroup/cpu,cpuacct/kontiki/dev/server-1/kubepods/pod1"));
+        let named: Vec<_> = hierarchies.named("kubepods").into_iter().map(|(name, _)| name).collect();
+        assert_eq!(named, ["cpu", "cpuacct", "cpu,cpuacct", "memory"]);
         assert_eq!(hierarchies.folder("pids", "kubepods"), None);
         assert_eq!(hierarchies.absolute("/kubepods/"), PathBuf::from("/kontiki/dev/server-1/kubepods"));
     }

@@ -27,7 +27,7 @@ const SAFE_SYSCTLS: [&str; 12] = [
 ];
 
 fn refusal(reason: &str, message: impl Into<String>) -> Option<Ended> {
-    Some(Ended { reason: reason.to_owned(), message: message.into() })
+    Some(Ended { reason: reason.to_owned(), message: message.into(), refused: true })
 }
 
 /// Why the node does not take a pod, beside `pods_here` others.

@@ -75,6 +75,8 @@ pub struct Ended {
     pub reason: String,
     /// For the user.
     pub message: String,
+    /// Whether the node never took it.
+    pub refused: bool,
 }
 
 /// What a worker remembers from look to look.

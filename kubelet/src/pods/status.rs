@@ -284,6 +284,15 @@ impl Input<'_> {
 
     /// The whole status.
     pub fn build(&self) -> Value {
+        if let Some(refused) = self.memory.ended.as_ref().filter(|ended| ended.refused) {
+            return json!({
+                "phase": "Failed",
+                "reason": refused.reason,
+                "message": refused.message,
+                "qosClass": config::qos_class(self.pod),
+                "observedGeneration": self.pod.metadata.generation,
+            });
+        }
         let phase = self.phase();
         let has_init = !model::init_containers(self.pod).is_empty();
         let initial = if has_init && !self.is_initialized() { "PodInitializing" } else { "ContainerCreating" };
@@ -440,6 +449,15 @@ mod tests {
         let container = &status["containerStatuses"][0];
         assert_eq!(container["state"]["waiting"]["reason"], "CrashLoopBackOff");
         assert_eq!(container["lastState"]["terminated"]["reason"], "Error");
+    }
+
+    #[test]
+    fn a_pod_that_was_refused_says_nothing_of_containers() {
+        let ended = model::Ended { reason: "OutOfcpu".into(), message: "Pod was rejected: no".into(), refused: true };
+        let memory = Memory { ended: Some(ended), ..Memory::default() };
+        let status = build(&pod("Always"), &Observed::default(), &memory, &BTreeMap::new());
+        assert_eq!((status["phase"].as_str(), status["reason"].as_str()), (Some("Failed"), Some("OutOfcpu")));
+        assert!(status.get("containerStatuses").is_none());
     }
 
     #[test]

@@ -293,7 +293,7 @@ impl Worker {
         let mut memory = self.memory.lock();
         if plan::deadline(pod, &memory).is_some_and(|deadline| deadline <= now) && memory.ended.is_none() {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            memory.ended = Some(model::Ended { reason: "DeadlineExceeded".to_owned(), message });
+            memory.ended = Some(model::Ended { reason: "DeadlineExceeded".to_owned(), message, refused: false });
         }
     }
 

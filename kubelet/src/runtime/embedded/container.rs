@@ -98,6 +98,7 @@ impl Embedded {
             hostname,
             processes: self.processes(&record.sandbox_id, &config.processes)?,
             own_cgroups: version == Version::V2 && !config.privileged,
+            groups: if version == Version::V1 { options.hierarchies.named(&record.cgroup) } else { Vec::new() },
         };
         let spec = spec::spec(&image.config, config, &user, &place);
         fs::write(folder.join("config.json"), serde_json::to_vec(&spec)?).context("write the container's configuration")

@@ -26,6 +26,8 @@ pub struct Place<'a> {
     pub processes: PidNamespace,
     /// Whether the group is the root of all groups that it sees.
     pub own_cgroups: bool,
+    /// Its group in each hierarchy of version 1, by the hierarchy's name; empty under version 2.
+    pub groups: Vec<(String, PathBuf)>,
 }
 
 /// The PID namespace of a container.
@@ -171,8 +173,17 @@ fn mounts(config: &ContainerConfig, place: &Place<'_>) -> Vec<Value> {
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/dev/shm", "bind", &place.shared_memory.to_string_lossy(), &["rbind", "rw"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", read]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", read]),
     ];
+    if place.groups.is_empty() {
+        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", read]));
+    } else {
+        // Named here, because libcontainer takes those of whatever process has its parent's number.
+        mounts.push(mount("/sys/fs/cgroup", "tmpfs", "tmpfs", &["nosuid", "noexec", "nodev", "mode=755"]));
+    }
+    for (name, folder) in &place.groups {
+        let options = ["rbind", "nosuid", "noexec", "nodev", read];
+        mounts.push(mount(&format!("/sys/fs/cgroup/{name}"), "bind", &folder.to_string_lossy(), &options));
+    }
     // A mount within another mount comes after it.
     let mut own: Vec<_> = config.mounts.iter().collect();
     own.sort_by_key(|mount| mount.container_path.components().count());
@@ -313,7 +324,7 @@ mod tests {
     fn place(processes: PidNamespace) -> Place<'static> {
         let path = Path::new;
         let (root, shared_memory, cgroup) = (path("/r"), path("/shm"), path("/g"));
-        Place { root, shared_memory, cgroup, hostname: "h", processes, own_cgroups: false }
+        Place { root, shared_memory, cgroup, hostname: "h", processes, own_cgroups: false, groups: Vec::new() }
     }
 
     #[test]
