@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::registry::{self, Resource, Subresource};
 
+/// What is served, in the order of discovery: see [`registry::with_custom`].
+pub type Served<'a> = &'a [&'static Resource];
+
 /// Versions of the aggregated form.
 pub const AGGREGATED_VERSIONS: [&str; 2] = ["v2", "v2beta1"];
 
@@ -25,16 +28,17 @@ pub fn api_versions(address: &str) -> Value {
 
 /// `/apis`: every group but the core group.
 #[must_use]
-pub fn api_group_list() -> Value {
-    let groups: Value = group_names().into_iter().filter(|group| !group.is_empty()).map(group_entry).collect();
+pub fn api_group_list(served: Served<'_>) -> Value {
+    let groups = group_names(served).into_iter().filter(|group| !group.is_empty());
+    let groups: Value = groups.map(|group| group_entry(served, group)).collect();
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
 }
 
 /// `/apis/GROUP`; `None` for a group that is not served.
 #[must_use]
-pub fn api_group(group: &str) -> Option<Value> {
-    let known = group_names().into_iter().find(|known| *known == group && !known.is_empty())?;
-    let mut document = group_entry(known);
+pub fn api_group(served: Served<'_>, group: &str) -> Option<Value> {
+    let known = group_names(served).into_iter().find(|known| *known == group && !known.is_empty())?;
+    let mut document = group_entry(served, known);
     document["kind"] = "APIGroup".into();
     document["apiVersion"] = "v1".into();
     Some(document)
@@ -42,9 +46,9 @@ pub fn api_group(group: &str) -> Option<Value> {
 
 /// `/api/v1` and `/apis/GROUP/VERSION`; `None` for a group version that is not served.
 #[must_use]
-pub fn api_resource_list(group: &str, version: &str) -> Option<Value> {
+pub fn api_resource_list(served: Served<'_>, group: &str, version: &str) -> Option<Value> {
     let mut resources: Vec<Value> = Vec::new();
-    for resource in resources_of(group, version) {
+    for resource in resources_of(served, group, version) {
         resources.push(resource_entry(resource));
         resources.extend(resource.subresources.iter().map(|part| subresource_entry(resource, part)));
     }
@@ -64,9 +68,9 @@ pub fn api_resource_list(group: &str, version: &str) -> Option<Value> {
 
 /// `/api` (`core`) or `/apis` in the aggregated form, in one of [`AGGREGATED_VERSIONS`].
 #[must_use]
-pub fn aggregated(core: bool, form: &str) -> Value {
-    let groups = group_names().into_iter().filter(|group| group.is_empty() == core);
-    let items: Value = groups.map(aggregated_group).collect();
+pub fn aggregated(served: Served<'_>, core: bool, form: &str) -> Value {
+    let groups = group_names(served).into_iter().filter(|group| group.is_empty() == core);
+    let items: Value = groups.map(|group| aggregated_group(served, group)).collect();
     json!({
         "kind": "APIGroupDiscoveryList",
         "apiVersion": format!("apidiscovery.k8s.io/{form}"),
@@ -83,27 +87,27 @@ pub fn etag(document: &[u8]) -> String {
 }
 
 /// Groups in the order of discovery.
-fn group_names() -> Vec<&'static str> {
-    let mut groups: Vec<_> = registry::group_versions().into_iter().map(|(group, _)| group).collect();
+fn group_names(served: Served<'_>) -> Vec<&'static str> {
+    let mut groups: Vec<_> = registry::group_versions_of(served).into_iter().map(|(group, _)| group).collect();
     groups.dedup();
     groups
 }
 
-fn versions_of(group: &str) -> impl Iterator<Item = &'static str> {
-    registry::group_versions().into_iter().filter(move |(known, _)| *known == group).map(|(_, version)| version)
+fn versions_of(served: Served<'_>, group: &str) -> impl Iterator<Item = &'static str> {
+    registry::group_versions_of(served).into_iter().filter(move |(known, _)| *known == group).map(|(_, version)| version)
 }
 
-fn resources_of(group: &str, version: &str) -> impl Iterator<Item = &'static Resource> {
-    registry::all().iter().filter(move |resource| resource.key.group == group && resource.key.version == version)
+fn resources_of<'a>(served: Served<'a>, group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Resource> + 'a {
+    served.iter().copied().filter(move |resource| resource.key.group == group && resource.key.version == version)
 }
 
 fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
-fn group_entry(group: &'static str) -> Value {
+fn group_entry(served: Served<'_>, group: &'static str) -> Value {
     let entry = |version: &str| json!({ "groupVersion": group_version(group, version), "version": version });
-    let versions: Vec<Value> = versions_of(group).map(entry).collect();
+    let versions: Vec<Value> = versions_of(served, group).map(entry).collect();
     json!({ "name": group, "versions": versions, "preferredVersion": versions.first() })
 }
 
@@ -150,12 +154,12 @@ fn subresource_entry(resource: &Resource, part: &Subresource) -> Value {
     entry
 }
 
-fn aggregated_group(group: &'static str) -> Value {
+fn aggregated_group(served: Served<'_>, group: &'static str) -> Value {
     let version_entry = |version: &'static str| {
-        let resources: Value = resources_of(group, version).map(aggregated_resource).collect();
+        let resources: Value = resources_of(served, group, version).map(aggregated_resource).collect();
         json!({ "version": version, "freshness": "Current", "resources": resources })
     };
-    let versions: Value = versions_of(group).map(version_entry).collect();
+    let versions: Value = versions_of(served, group).map(version_entry).collect();
     let mut metadata = Map::new();
     if !group.is_empty() {
         metadata.insert("name".to_owned(), group.into());
@@ -207,7 +211,7 @@ mod tests {
     #[test]
     fn documents_are_those_of_kubernetes() {
         for (group, version) in registry::group_versions() {
-            let mut ours = api_resource_list(group, version).unwrap();
+            let mut ours = api_resource_list(&registry::with_custom(&[]), group, version).unwrap();
             let file = match group {
                 "" => "api__v1.json".to_owned(),
                 group => format!("apis__{group}__{version}.json"),
@@ -227,14 +231,14 @@ mod tests {
             if !group.is_empty() {
                 let mut theirs = reference::discovery(&format!("apis__{group}.json")).unwrap();
                 theirs["versions"].as_array_mut().unwrap().retain(is_stable);
-                assert_eq!(api_group(group), Some(theirs));
+                assert_eq!(api_group(&registry::with_custom(&[]), group), Some(theirs));
             }
         }
     }
 
     #[test]
     fn the_aggregated_form_is_that_of_kubernetes() {
-        let ours = aggregated(false, "v2");
+        let ours = aggregated(&registry::with_custom(&[]), false, "v2");
         let Some(mut theirs) = reference::discovery("aggregated_v2.json") else { return };
         let groups = theirs["items"].as_array_mut().unwrap();
         for group in groups.iter_mut() {
@@ -263,15 +267,19 @@ mod tests {
 
     #[test]
     fn every_group_is_listed_once_and_core_apart() {
-        let groups = api_group_list();
+        let groups = api_group_list(&registry::with_custom(&[]));
         let names: Vec<_> = groups["groups"].as_array().unwrap().iter().map(|group| group["name"].as_str().unwrap()).collect();
         let mut distinct = names.clone();
         distinct.sort_unstable();
         distinct.dedup();
         assert_eq!(distinct.len(), names.len());
         assert!(!names.contains(&""));
-        assert_eq!(aggregated(true, "v2")["items"].as_array().unwrap().len(), 1);
-        assert!(api_group("").is_none() && api_group("x").is_none() && api_resource_list("apps", "v2").is_none());
+        assert_eq!(aggregated(&registry::with_custom(&[]), true, "v2")["items"].as_array().unwrap().len(), 1);
+        assert!(
+            api_group(&registry::with_custom(&[]), "").is_none()
+                && api_group(&registry::with_custom(&[]), "x").is_none()
+                && api_resource_list(&registry::with_custom(&[]), "apps", "v2").is_none()
+        );
         assert_eq!(etag(b"").len(), 130);
     }
 }

@@ -37,6 +37,9 @@ impl IncludeObject {
 /// Columns, as the field `columnDefinitions` holds them.
 #[must_use]
 pub fn column_definitions(resource: &Resource) -> Value {
+    if let Some(served) = resource.strategy.custom() {
+        return served.column_definitions();
+    }
     let definitions = resource.stored().strategy.columns().iter().map(|column| {
         json!({
             "name": column.name,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use http::{Request as HttpRequest, Response as HttpResponse, StatusCode, header};
 use http_body_util::BodyExt;
-use kontiki_api::{registry, status::Status as KubernetesError};
+use kontiki_api::status::Status as KubernetesError;
 use kontiki_proto::{FILE_DESCRIPTOR_SET, kontiki::api::v1 as pb};
 use pb::resources_server::{Resources, ResourcesServer};
 use prost::Message;
@@ -18,7 +18,11 @@ use serde_json::Value;
 use tonic::{Code, Request, Response, Status, service::Routes};
 use tower::ServiceExt;
 
-use crate::{auth::UserInfo, response::Body, service::Handle};
+use crate::{
+    auth::UserInfo,
+    response::Body,
+    service::{ApiServer, Handle},
+};
 
 /// Most bytes of one answer that is not streamed.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -127,10 +131,10 @@ fn failure(body: &[u8]) -> Status {
     Status::with_details(code, status.message, details.encode_to_vec().into())
 }
 
-fn path(resource: Option<&pb::Resource>, name: &str) -> Result<String, Status> {
+async fn path(server: &ApiServer, resource: Option<&pb::Resource>, name: &str) -> Result<String, Status> {
     let resource = resource.ok_or_else(|| Status::invalid_argument("resource is required"))?;
-    let found = registry::find(&resource.group, &resource.version, &resource.resource);
-    let found = found.ok_or_else(|| Status::not_found("the server could not find the requested resource"))?;
+    let found = server.find(&resource.group, &resource.version, &resource.resource).await;
+    let found = found.map_err(|_| Status::not_found("the server could not find the requested resource"))?;
     Ok(found.key.path(&resource.namespace, name))
 }
 
@@ -187,7 +191,7 @@ impl Resources for Service {
         if asked.name.is_empty() {
             return Err(Status::invalid_argument("name is required"));
         }
-        let path = path(asked.resource.as_ref(), &asked.name)?;
+        let path = path(self.handle.server(), asked.resource.as_ref(), &asked.name).await?;
         let query = query([("resourceVersion", asked.resource_version.clone())]);
         let json = whole(self.ask(&request, &path, &query).await?).await?;
         Ok(Response::new(pb::Object { json }))
@@ -195,7 +199,7 @@ impl Resources for Service {
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
         let asked = request.get_ref();
-        let path = path(asked.resource.as_ref(), "")?;
+        let path = path(self.handle.server(), asked.resource.as_ref(), "").await?;
         let query = query([
             ("labelSelector", asked.label_selector.clone()),
             ("fieldSelector", asked.field_selector.clone()),
@@ -219,7 +223,7 @@ impl Resources for Service {
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let asked = request.get_ref();
-        let path = path(asked.resource.as_ref(), "")?;
+        let path = path(self.handle.server(), asked.resource.as_ref(), "").await?;
         let initial = asked.send_initial_events;
         let query = query([
             ("watch", flag(true)),

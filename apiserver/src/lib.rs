@@ -12,6 +12,7 @@ pub mod authorization;
 pub mod bootstrap;
 pub mod cache;
 mod compaction;
+pub mod custom;
 #[cfg(test)]
 mod every_kind;
 pub mod eviction;
@@ -23,6 +24,8 @@ pub mod limits;
 pub mod metrics;
 pub mod negotiate;
 pub mod openapi;
+pub mod outbound;
+pub mod policy;
 pub mod proxy;
 pub mod request;
 pub mod response;
@@ -31,5 +34,6 @@ pub mod service;
 pub mod storage;
 #[cfg(test)]
 mod testing;
+pub mod webhook;
 
 pub use service::{Handle, Options, start};

@@ -3,7 +3,11 @@
 use http::Response;
 use kontiki_api::{openapi, status::Status};
 
-use crate::{handlers::paths, response::Body, service::Call};
+use crate::{
+    handlers::paths,
+    response::Body,
+    service::{ApiServer, Call},
+};
 
 /// Whether a client names the protobuf of the document before JSON.
 fn asks_for_protobuf(call: &Call) -> bool {
@@ -14,12 +18,14 @@ fn asks_for_protobuf(call: &Call) -> bool {
 }
 
 /// Answers a path below `/openapi`.
-pub fn answer(call: &Call, rest: &[&str]) -> Result<Response<Body>, Status> {
+pub fn answer(server: &ApiServer, call: &Call, rest: &[&str]) -> Result<Response<Body>, Status> {
+    let table = server.storage.caches.custom.table();
+    let custom = table.resources.as_slice();
     let document = match rest {
-        ["v2"] => openapi::document_v2(),
-        ["v3"] => openapi::index().clone(),
-        ["v3", "api", version] => openapi::document("", version).ok_or_else(Status::no_such_path)?,
-        ["v3", "apis", group, version] => openapi::document(group, version).ok_or_else(Status::no_such_path)?,
+        ["v2"] => openapi::document_v2(custom),
+        ["v3"] => openapi::index(custom),
+        ["v3", "api", version] => openapi::document(custom, "", version).ok_or_else(Status::no_such_path)?,
+        ["v3", "apis", group, version] => openapi::document(custom, group, version).ok_or_else(Status::no_such_path)?,
         _ => return Err(Status::no_such_path()),
     };
     if rest == ["v2"] && asks_for_protobuf(call) {

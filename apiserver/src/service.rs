@@ -153,7 +153,9 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
         gate,
         bootstrapped: false.into(),
     };
-    Handle { server: Arc::new(server) }
+    let handle = Handle { server: Arc::new(server) };
+    tokio::spawn(crate::custom::controller::run(handle.clone(), handle.server.shutdown.clone()));
+    handle
 }
 
 /// Tells when this member has been without a leader for too long, and when it has one again.
@@ -275,7 +277,10 @@ impl ApiServer {
             return paths::answer(self, call);
         }
         let info = &call.info;
-        let resource = registry::find(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
+        let resource = self.find(&info.group, &info.version, &info.resource).await?;
+        if !resource.key.namespaced && resource.strategy.custom().is_some() && !info.namespace.is_empty() {
+            return Err(Status::no_such_path());
+        }
         if !info.subresource.is_empty() {
             return self.subresource(call, resource).await;
         }
@@ -293,7 +298,13 @@ impl ApiServer {
             "get" => read::get(self, call, resource).await,
             "list" => read::list(self, call, resource).await,
             "watch" => watch::run(self, call, resource).await,
-            "create" => write::create(self, call, resource).await,
+            "create" => {
+                if resource.strategy.custom().is_some_and(|served| served.definition.is_terminating) {
+                    let message = "create not allowed while custom resource definition is terminating";
+                    return Err(Status::failure(405, "MethodNotAllowed", message));
+                }
+                write::create(self, call, resource).await
+            }
             "update" => write::update(self, call, resource, write::Part::Main).await,
             "patch" => write::patch(self, call, resource, write::Part::Main).await,
             "delete" => delete::one(self, call, resource).await,
@@ -315,6 +326,19 @@ impl ApiServer {
             authorization::Decision::Allowed(_) => Ok(()),
             authorization::Decision::Denied(reason) => Err(attributes.forbidden(user, &reason)),
         }
+    }
+
+    /// The resource that a path names. One that this server does not know may be of a definition that it has not heard
+    /// of yet.
+    pub async fn find(&self, group: &str, version: &str, plural: &str) -> Result<&'static Resource, Status> {
+        let known = || registry::find(group, version, plural).or_else(|| self.storage.caches.custom.find(group, version, plural));
+        if let Some(resource) = known() {
+            return Ok(resource);
+        }
+        if group.contains('.') {
+            self.storage.catch_up().await?;
+        }
+        known().ok_or_else(Status::no_such_path)
     }
 
     async fn subresource(&self, call: &Call, resource: &'static Resource) -> Result<Response<Body>, Status> {

@@ -12,12 +12,17 @@ use super::{
     columns, decode, defaults,
     definition::{Definition, Version},
     rules::{self, Rules},
-    validate,
+    shape, validate,
 };
 use crate::{
     decode::{Decoded, FieldValidation},
-    field::FieldError,
+    field::{ErrorType, FieldError},
     kinds,
+    managed::{
+        FieldSet, Owned,
+        shape::{Kind, Node},
+    },
+    patch::{self, PatchType, Patched},
     status::Status,
     strategy::{Column, Strategy},
 };
@@ -61,6 +66,61 @@ impl Served {
         decode::decode(body, &self.api_version(), &self.definition.names.kind, self.version(), validation)
     }
 
+    /// Applies a patch.
+    ///
+    /// # Errors
+    /// 415 for a strategic one, which needs a schema that a definition does not have; else as for built-in kinds.
+    pub fn patch(
+        &self,
+        patch_type: PatchType,
+        object: &Value,
+        body: &[u8],
+        validation: FieldValidation,
+    ) -> Result<Patched, Status> {
+        let mut patched = patch::apply_untyped(patch_type, object, body)?;
+        let strict = decode::clean(&mut patched, self.version(), Vec::new())?;
+        match validation {
+            FieldValidation::Strict if !strict.is_empty() => {
+                Err(patch::refuse(&patched.to_string(), crate::decode::strict_error(&strict)))
+            }
+            FieldValidation::Warn => Ok(Patched { object: patched, warnings: strict }),
+            FieldValidation::Strict | FieldValidation::Ignore => Ok(Patched { object: patched, warnings: Vec::new() }),
+        }
+    }
+
+    /// Calls with the schema as ownership of fields sees it.
+    pub fn owned<R>(&self, call: impl FnOnce(&Owned<'_>) -> R) -> R {
+        let always = FieldSet::default();
+        match &self.version().schema {
+            Some(schema) => {
+                let root = shape::Root(schema);
+                call(&Owned { node: Node { kind: Kind::Object(&root), atomic: false }, always })
+            }
+            None => call(&Owned { node: Node::ANY, always }),
+        }
+    }
+
+    /// Top-level fields but status: what a write of the status does not set.
+    #[must_use]
+    pub fn fields_beside_status(&self) -> FieldSet {
+        let known = self.version().schema.iter().flat_map(|schema| schema.properties.keys());
+        let others: Vec<[&str; 1]> = known
+            .map(String::as_str)
+            .chain(["metadata", "spec"])
+            .filter(|name| *name != "status")
+            .map(|name| [name])
+            .collect();
+        FieldSet::of(&others.iter().map(<[&str; 1]>::as_slice).collect::<Vec<_>>())
+    }
+
+    /// Takes out of an object what the schema does not know; notes on each field that it does not.
+    ///
+    /// # Errors
+    /// Its metadata is none.
+    pub fn prune(&self, object: &mut Value) -> Result<Vec<String>, Status> {
+        decode::clean(object, self.version(), Vec::new())
+    }
+
     /// What an object is after something has changed it: pruned and defaulted.
     ///
     /// # Errors
@@ -86,7 +146,7 @@ impl Served {
             errors.retain(|error| !is_unchanged(object, old, &error.field));
         }
         if let Some(rules) = &self.rules {
-            if errors.is_empty() {
+            if !errors.iter().any(|error| error.type_ != ErrorType::Invalid && error.type_ != ErrorType::Duplicate) {
                 let broken = rules.validate(object, old);
                 errors.extend(broken.into_iter().filter(|error| {
                     let is_rule_of_state = !error.detail.contains("oldSelf");

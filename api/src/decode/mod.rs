@@ -139,7 +139,8 @@ pub fn decode_delete_options(body: &[u8]) -> Result<Value, Status> {
 }
 
 /// The words for a list of strict findings.
-pub(crate) fn strict_error(findings: &[String]) -> String {
+#[must_use]
+pub fn strict_error(findings: &[String]) -> String {
     format!("strict decoding error: {}", findings.join(", "))
 }
 

@@ -12,6 +12,7 @@ pub mod check;
 mod common;
 mod config_map;
 mod core;
+mod custom_resource_definition;
 mod deployment;
 mod endpoint_slice;
 mod event;
@@ -61,6 +62,7 @@ pub fn strategy(key: &ResourceKey) -> &'static dyn Strategy {
         "ClusterRole" => &rbac::CLUSTER_ROLE,
         "RoleBinding" => &rbac::ROLE_BINDING,
         "ClusterRoleBinding" => &rbac::CLUSTER_ROLE_BINDING,
+        "CustomResourceDefinition" => &custom_resource_definition::CUSTOM_RESOURCE_DEFINITION,
         "Endpoints" => &core::ENDPOINTS,
         "LimitRange" => &core::LIMIT_RANGE,
         "PersistentVolume" => &core::PERSISTENT_VOLUME,
@@ -74,7 +76,6 @@ pub fn strategy(key: &ResourceKey) -> &'static dyn Strategy {
         "StatefulSet" => &apps::STATEFUL_SET,
         "Job" => &batch::JOB,
         "CronJob" => &batch::CRON_JOB,
-        "CustomResourceDefinition" => &Kind::COUNTED_WITH_STATUS,
         "APIService" => &apiregistration::API_SERVICE,
         "CertificateSigningRequest" => &certificates::CERTIFICATE_SIGNING_REQUEST,
         "CSIDriver" => &storage::CSI_DRIVER,

@@ -20,6 +20,7 @@ mod update;
 mod walk;
 
 pub use apply::{Application, apply};
+pub use compare::merge;
 pub use fields::FieldSet;
 pub use manager::{default_manager, validate_manager};
 pub use scale::{from_scale, to_scale};

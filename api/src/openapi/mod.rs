@@ -25,26 +25,27 @@ const VERSION: &str = "v1.36.2";
 
 /// `/openapi/v3`: where each group version's document is. The address changes with the content.
 #[must_use]
-pub fn index() -> &'static Value {
-    static INDEX: LazyLock<Value> = LazyLock::new(|| {
-        let entry = |(group, version)| {
-            let path = document_path(group, version);
-            let digest = Sha512::digest(document(group, version).unwrap_or_default().to_string());
-            let hash: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
-            let address = format!("/openapi/v3/{path}?hash={hash}");
-            (path, json!({ "serverRelativeURL": address }))
-        };
-        let paths: Map<_, _> = registry::group_versions().into_iter().map(entry).collect();
-        json!({ "paths": paths })
-    });
-    &INDEX
+pub fn index(custom: &[&'static Resource]) -> Value {
+    static BUILT_IN: LazyLock<Map<String, Value>> =
+        LazyLock::new(|| registry::group_versions().into_iter().map(|path| index_entry(&[], path)).collect());
+    let mut paths = BUILT_IN.clone();
+    paths.extend(registry::group_versions_of(custom).into_iter().map(|path| index_entry(custom, path)));
+    json!({ "paths": paths })
+}
+
+fn index_entry(custom: &[&'static Resource], (group, version): (&str, &str)) -> (String, Value) {
+    let path = document_path(group, version);
+    let digest = Sha512::digest(document(custom, group, version).unwrap_or_default().to_string());
+    let hash: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+    let address = format!("/openapi/v3/{path}?hash={hash}");
+    (path, json!({ "serverRelativeURL": address }))
 }
 
 /// `/openapi/v3/api/VERSION` and `/openapi/v3/apis/GROUP/VERSION`; `None` if it is not served.
 #[must_use]
-pub fn document(group: &str, version: &str) -> Option<Value> {
-    let served: Vec<&Resource> =
-        registry::all().iter().filter(|resource| resource.key.group == group && resource.key.version == version).collect();
+pub fn document(custom: &[&'static Resource], group: &str, version: &str) -> Option<Value> {
+    let mut served: Vec<&Resource> = registry::with_custom(custom);
+    served.retain(|resource| resource.key.group == group && resource.key.version == version);
     if served.is_empty() {
         return None;
     }
@@ -65,8 +66,8 @@ pub fn document(group: &str, version: &str) -> Option<Value> {
 
 /// `/openapi/v2`: everything, as a Swagger 2.0 document.
 #[must_use]
-pub fn document_v2() -> Value {
-    let served: Vec<&Resource> = registry::all().iter().collect();
+pub fn document_v2(custom: &[&'static Resource]) -> Value {
+    let served: Vec<&Resource> = registry::with_custom(custom);
     json!({
         "swagger": "2.0",
         "info": { "title": "Kubernetes", "version": VERSION },

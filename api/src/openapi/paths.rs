@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::{Style, group_version_kind, list_type_name, meta_type_name};
+use super::schemas::{Style, group_version_kind, list_type_name, meta_type_name, type_name};
 use crate::registry::{Resource, Subresource};
 
 /// Media types of patches that the server takes.
@@ -155,10 +155,12 @@ fn typed(style: Style, name: &str, type_: &str, description: &str, place: &str) 
 
 impl Place<'_> {
     /// Name of the type that is sent and received.
-    fn type_name(&self) -> Option<&'static str> {
+    fn type_name(&self) -> Option<String> {
         match self.part {
-            Some(part) => part.type_(&self.resource.key).map(|type_| type_.name),
-            None => self.resource.type_().map(|type_| type_.name),
+            Some(part) if part.kind != self.resource.key.kind || self.resource.strategy.custom().is_none() => {
+                part.type_(&self.resource.key).map(|type_| type_.name.to_owned())
+            }
+            _ => type_name(self.resource),
         }
     }
 
@@ -269,7 +271,7 @@ fn operation(place: &Place<'_>, verb: &str) -> Value {
 fn body_of(place: &Place<'_>, verb: &str) -> Option<Value> {
     match verb {
         _ if place.is_connection() => None,
-        "create" | "update" => place.type_name().map(|name| place.style.reference(name)),
+        "create" | "update" => place.type_name().map(|name| place.style.reference(&name)),
         "patch" => Some(json!({ "type": "object" })),
         "delete" | "deletecollection" => Some(place.style.reference(&meta_type_name("DeleteOptions"))),
         _ => None,
@@ -289,7 +291,7 @@ fn responses(place: &Place<'_>, verb: &str) -> Value {
         _ if place.is_connection() || place.is_log() => json!({ "type": "string" }),
         "list" => place.style.reference(&list_type_name(place.resource)),
         "delete" | "deletecollection" => place.style.reference(&meta_type_name("Status")),
-        _ => place.type_name().map_or_else(|| json!({ "type": "object" }), |name| place.style.reference(name)),
+        _ => place.type_name().map_or_else(|| json!({ "type": "object" }), |name| place.style.reference(&name)),
     };
     let codes: &[(&str, &str)] = match verb {
         _ if place.is_connection() => &[("200", "OK")],

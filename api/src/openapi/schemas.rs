@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use super::describe;
+use crate::custom::openapi;
 use crate::registry::{self, Resource};
 use crate::schema::{self, Field, Scalar, Shape, Type};
 
@@ -40,7 +41,18 @@ impl Style {
 
 /// Name of a list's type.
 pub(super) fn list_type_name(resource: &Resource) -> String {
+    if resource.strategy.custom().is_some() {
+        return openapi::type_name(resource.key.group, resource.key.version, &resource.list_kind());
+    }
     schema::type_name(resource.key.group, resource.key.version, &resource.list_kind())
+}
+
+/// Name of the type of a resource's objects.
+pub(super) fn type_name(resource: &Resource) -> Option<String> {
+    if resource.strategy.custom().is_some() {
+        return Some(openapi::type_name(resource.key.group, resource.key.version, resource.key.kind));
+    }
+    resource.type_().map(|type_| type_.name.to_owned())
 }
 
 /// Name of a type that all groups share.
@@ -56,6 +68,10 @@ pub(super) fn of(resources: &[&Resource], style: Style) -> Map<String, Value> {
         let key = resource.key;
         let own = (key.group, key.version);
         kinds.extend(resource.type_().map(|type_| (type_, group_version_kind(own, key.kind))));
+        if let (Some(served), Some(name)) = (resource.strategy.custom(), type_name(resource)) {
+            let metadata = style.extensible_reference(&meta_type_name("ObjectMeta"));
+            schemas.insert(name, openapi::schema(&served, &metadata, style == Style::V2));
+        }
         for part in resource.subresources {
             let kind = group_version_kind(part.group_version.unwrap_or(own), part.kind);
             kinds.extend(part.type_(&key).map(|type_| (type_, kind)));
@@ -69,7 +85,8 @@ pub(super) fn of(resources: &[&Resource], style: Style) -> Map<String, Value> {
     }
     let mut wanted: Vec<&'static str> = kinds.iter().map(|(type_, _)| type_.name).collect();
     if !schemas.is_empty() {
-        wanted.extend(schema::find(&meta_type_name("ListMeta")).map(|type_| type_.name));
+        let shared = ["ListMeta", "ObjectMeta"].map(|kind| schema::find(&meta_type_name(kind)));
+        wanted.extend(shared.into_iter().flatten().map(|type_| type_.name));
     }
     let mut seen = BTreeSet::new();
     while let Some(name) = wanted.pop() {
@@ -226,7 +243,7 @@ fn shape_schema(shape: &Shape, any: &str, style: Style, extended: bool) -> Value
 
 fn list_schema(resource: &Resource, style: Style) -> Value {
     let key = resource.key;
-    let item = style.reference(&schema::type_name(key.group, key.version, key.kind));
+    let item = style.reference(&type_name(resource).unwrap_or_default());
     json!({
         "type": "object",
         "description": format!("List of objects of kind {}.", key.kind),

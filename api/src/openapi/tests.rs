@@ -34,7 +34,7 @@ fn types_are_those_of_kubernetes() {
     let mut differences: Vec<String> = Vec::new();
     for (group, version) in registry::group_versions() {
         let Some(theirs) = reference::openapi(&file(group, version)) else { return };
-        let ours = document(group, version).unwrap();
+        let ours = document(&[], group, version).unwrap();
         for (name, schema) in ours["components"]["schemas"].as_object().unwrap() {
             let (mut ours, mut theirs) = (schema.clone(), theirs["components"]["schemas"][name].clone());
             assert!(theirs.is_object(), "{name}");
@@ -56,7 +56,7 @@ fn types_are_those_of_kubernetes() {
 fn operations_are_those_of_kubernetes() {
     for (group, version) in registry::group_versions() {
         let Some(theirs) = reference::openapi(&file(group, version)) else { return };
-        let ours = document(group, version).unwrap();
+        let ours = document(&[], group, version).unwrap();
         for (path, item) in ours["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap().iter().filter(|(method, _)| *method != "parameters") {
                 let theirs_item = &theirs["paths"][path];
@@ -85,7 +85,7 @@ const ABSENT: [(&str, &str); 1] = [("/watch/", "deprecated since 1.5: lists take
 fn every_path_and_method_of_kubernetes_is_ours() {
     for (group, version) in registry::group_versions() {
         let Some(theirs) = reference::openapi(&file(group, version)) else { return };
-        let ours = document(group, version).unwrap();
+        let ours = document(&[], group, version).unwrap();
         for (path, item) in theirs["paths"].as_object().unwrap() {
             // With a slash at the end it is the group version's own discovery document.
             if path.ends_with('/') || ABSENT.iter().any(|(part, _)| path.contains(part)) {
@@ -113,27 +113,28 @@ fn references(document: &Value, prefix: &str, schemas: &Value) {
 #[test]
 fn every_reference_leads_to_a_type() {
     for (group, version) in registry::group_versions() {
-        let document = document(group, version).unwrap();
+        let document = document(&[], group, version).unwrap();
         references(&document, "#/components/schemas/", &document["components"]["schemas"]);
     }
-    let document = document_v2();
+    let document = document_v2(&[]);
     references(&document, "#/definitions/", &document["definitions"]);
-    assert!(super::document("nothing", "v1").is_none());
+    assert!(super::document(&[], "nothing", "v1").is_none());
 }
 
 #[test]
 fn clients_learn_that_writes_take_field_validation() {
-    let apps = document("apps", "v1").unwrap();
+    let apps = document(&[], "apps", "v1").unwrap();
     let patch = &apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
     assert!(patch["parameters"].as_array().unwrap().iter().any(|parameter| parameter["name"] == "fieldValidation"));
-    let v2 = document_v2();
+    let v2 = document_v2(&[]);
     let patch = &v2["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
     assert!(patch["parameters"].as_array().unwrap().iter().any(|parameter| parameter["name"] == "fieldValidation"));
 }
 
 #[test]
 fn the_index_leads_to_every_document() {
-    let paths = index()["paths"].as_object().unwrap();
+    let index = index(&[]);
+    let paths = index["paths"].as_object().unwrap();
     assert_eq!(paths.len(), registry::group_versions().len());
     assert!(paths["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().starts_with("/openapi/v3/apis/apps/v1?hash="));
 }

@@ -66,15 +66,7 @@ pub fn apply(
     validation: FieldValidation,
 ) -> Result<Patched, Status> {
     let (patched, shown, dialect) = match patch_type {
-        PatchType::Json => (json::json_patch(object, body)?, None, Dialect::Json),
-        PatchType::Merge => {
-            let patch: Value = serde_json::from_slice(body)
-                .map_err(|error| Status::bad_request(format!("error decoding patch: {}", go_syntax_error(&error, body))))?;
-            require_object(&patch).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-            let mut patched = object.clone();
-            json_patch::merge(&mut patched, &patch);
-            (patched, None, Dialect::Json)
-        }
+        PatchType::Json | PatchType::Merge => (apply_untyped(patch_type, object, body)?, None, Dialect::Json),
         PatchType::Strategic => {
             let patch: Value =
                 serde_json::from_slice(body).map_err(|error| Status::bad_request(go_syntax_error(&error, body)))?;
@@ -112,7 +104,27 @@ pub fn clean(object: Value, type_: &'static Type) -> Result<Value, Status> {
     }
 }
 
-fn refuse(shown: &str, error: String) -> Status {
+/// Applies a patch that needs no type; the result is not cleaned.
+///
+/// # Errors
+/// 400 for a patch that cannot be read, 415 for a strategic one, 422 for one that cannot be applied.
+pub fn apply_untyped(patch_type: PatchType, object: &Value, body: &[u8]) -> Result<Value, Status> {
+    match patch_type {
+        PatchType::Json => json::json_patch(object, body),
+        PatchType::Merge => {
+            let patch: Value = serde_json::from_slice(body)
+                .map_err(|error| Status::bad_request(format!("error decoding patch: {}", go_syntax_error(&error, body))))?;
+            require_object(&patch).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+            let mut patched = object.clone();
+            json_patch::merge(&mut patched, &patch);
+            Ok(patched)
+        }
+        _ => Err(Status::unsupported_media_type(&["application/json-patch+json", "application/merge-patch+json"])),
+    }
+}
+
+/// 422 for a patch whose result is no object of the kind.
+pub(crate) fn refuse(shown: &str, error: String) -> Status {
     Status::invalid("", "", "", &[FieldError::invalid("patch", &shown.into(), error)])
 }
 

@@ -12,9 +12,12 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use crate::conversion::Conversion;
+use crate::decode::{self, Decoded, Expected, FieldValidation};
 use crate::kinds;
+use crate::patch::{self, PatchType, Patched};
 use crate::resources::ResourceKey;
 use crate::schema::{self, Type};
+use crate::status::Status;
 use crate::strategy::Strategy;
 
 mod entries;
@@ -134,6 +137,12 @@ pub fn all() -> &'static [Resource] {
     &RESOURCES
 }
 
+/// Built-in resources, then those that definitions have added, in the order of discovery.
+#[must_use]
+pub fn with_custom(custom: &[&'static Resource]) -> Vec<&'static Resource> {
+    all().iter().chain(custom.iter().copied()).collect()
+}
+
 /// The resource that a path names.
 #[must_use]
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
@@ -157,12 +166,65 @@ pub fn of(key: &ResourceKey) -> Option<&'static Resource> {
 /// Group versions in the order of discovery.
 #[must_use]
 pub fn group_versions() -> Vec<(&'static str, &'static str)> {
-    let mut list: Vec<_> = all().iter().map(|resource| (resource.key.group, resource.key.version)).collect();
+    group_versions_of(&with_custom(&[]))
+}
+
+/// Group versions of a list, in its order.
+#[must_use]
+pub fn group_versions_of(resources: &[&'static Resource]) -> Vec<(&'static str, &'static str)> {
+    let mut list: Vec<_> = resources.iter().map(|resource| (resource.key.group, resource.key.version)).collect();
     list.dedup();
     list
 }
 
 impl Resource {
+    /// Decodes the body of a create or update.
+    ///
+    /// # Errors
+    /// 400 BadRequest in the words of Kubernetes' decoder.
+    pub fn decode(&self, body: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
+        if let Some(served) = self.strategy.custom() {
+            return served.decode(body, validation);
+        }
+        let expected = Expected::of(self).ok_or_else(|| Status::internal_error("the kind has no schema"))?;
+        decode::decode(body, expected, validation)
+    }
+
+    /// Applies a patch to an object as it is served.
+    ///
+    /// # Errors
+    /// 400, 415 or 422.
+    pub fn patch(
+        &self,
+        patch_type: PatchType,
+        object: &Value,
+        body: &[u8],
+        validation: FieldValidation,
+    ) -> Result<Patched, Status> {
+        if let Some(served) = self.strategy.custom() {
+            return served.patch(patch_type, object, body, validation);
+        }
+        let type_ = self.type_().ok_or_else(|| Status::internal_error("the kind has no schema"))?;
+        patch::apply(patch_type, object, body, type_, validation)
+    }
+
+    /// Takes out of an object what its kind does not know, after somebody else has changed it.
+    ///
+    /// # Errors
+    /// It is no object of the kind.
+    pub fn clean(&self, object: &mut Value) -> Result<(), Status> {
+        if let Some(served) = self.strategy.custom() {
+            return served.clean(object).map(|_| ());
+        }
+        let Some(type_) = self.type_() else { return Ok(()) };
+        let (cleaned, findings) = decode::walk_value(object.take(), type_, decode::Dialect::Json);
+        *object = cleaned;
+        match findings.error {
+            Some(error) => Err(Status::internal_error(error)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether objects are kept; reviews are answered and forgotten, component statuses made on request.
     #[must_use]
     pub fn is_stored(&self) -> bool {
@@ -195,12 +257,15 @@ impl Resource {
 
     /// The stored name of a field that a selector may name beside name and namespace; `None` if it may not.
     #[must_use]
-    pub fn selectable_field(&self, path: &str) -> Option<&'static str> {
+    pub fn selectable_field(&self, path: &str) -> Option<String> {
+        if let Some(served) = self.strategy.custom() {
+            return served.version().selectable_fields.iter().find(|(known, _)| known == path).map(|(known, _)| known.clone());
+        }
         let path = match self.conversion {
             Some(conversion) => conversion.stored_field(path)?,
             None => path,
         };
-        self.stored().strategy.selectable_fields().iter().find(|known| **known == path).copied()
+        self.stored().strategy.selectable_fields().iter().find(|known| **known == path).map(|known| (*known).to_owned())
     }
 
     /// `pods` or `deployments.apps`.
@@ -212,6 +277,9 @@ impl Resource {
     /// Kind of a list of objects.
     #[must_use]
     pub fn list_kind(&self) -> String {
+        if let Some(served) = self.strategy.custom().filter(|served| !served.definition.names.list_kind.is_empty()) {
+            return served.definition.names.list_kind.clone();
+        }
         format!("{}List", self.key.kind)
     }
 
@@ -272,7 +340,7 @@ mod tests {
         for (group, version) in group_versions() {
             let file = if group.is_empty() { "api__v1.json".to_owned() } else { format!("apis__{group}__{version}.json") };
             let Some(theirs) = reference::discovery(&file) else { return };
-            let ours = crate::discovery::api_resource_list(group, version).unwrap();
+            let ours = crate::discovery::api_resource_list(&with_custom(&[]), group, version).unwrap();
             let lines = |document: &Value| -> Vec<String> {
                 let mut lines: Vec<_> = document["resources"].as_array().unwrap().iter().map(line).collect();
                 lines.retain(|line| !ABSENT.iter().any(|(absent, _)| line.starts_with(&format!("{absent} "))));
@@ -303,7 +371,7 @@ mod tests {
     fn several_versions_are_one_stored_object() {
         let (new, old) = (find("events.k8s.io", "v1", "events").unwrap(), find("", "v1", "events").unwrap());
         assert_eq!((new.prefix.as_str(), new.stored().key), (old.prefix.as_str(), old.key));
-        assert_eq!(new.selectable_field("regarding.kind"), Some("involvedObject.kind"));
+        assert_eq!(new.selectable_field("regarding.kind"), Some("involvedObject.kind".to_owned()));
         assert_eq!((new.selectable_field("involvedObject.kind"), old.selectable_field("regarding.kind")), (None, None));
         let v1 = find("autoscaling", "v1", "horizontalpodautoscalers").unwrap();
         assert_eq!(v1.stored().key.version, "v2");

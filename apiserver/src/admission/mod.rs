@@ -28,6 +28,11 @@ mod tolerations;
 
 pub use chain::{Chain, Operation, Plugin, Request};
 
+use crate::{
+    policy::{MutatingAdmissionPolicy, ValidatingAdmissionPolicy},
+    webhook::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook},
+};
+
 /// Every plugin, in the order of `AllOrderedPlugins` of kube-apiserver.
 #[must_use]
 pub fn plugins() -> Vec<Box<dyn Plugin>> {
@@ -50,7 +55,11 @@ pub fn plugins() -> Vec<Box<dyn Plugin>> {
         Box::new(certificates::CertificateSubjectRestriction),
         Box::new(defaults::DefaultIngressClass),
         Box::new(role_grants::RoleGrants),
-        // Webhooks and policies belong here; quota comes last, so that nothing is charged that somebody else refuses.
+        Box::new(MutatingAdmissionPolicy),
+        Box::new(MutatingAdmissionWebhook),
+        Box::new(ValidatingAdmissionPolicy),
+        Box::new(ValidatingAdmissionWebhook),
+        // Quota comes last, so that nothing is charged that somebody else refuses.
         Box::new(resource_quota::ResourceQuota::default()),
     ]
 }

@@ -55,7 +55,7 @@ async fn follow(caches: &Caches, authorizer: &Authorizer) {
 }
 
 /// Takes the events since last time; false if some have left the window.
-fn advance(followed: &[&Arc<ResourceCache>], windows: &mut [Window], authorizer: &Authorizer) -> bool {
+fn advance(followed: &[Arc<ResourceCache>], windows: &mut [Window], authorizer: &Authorizer) -> bool {
     for (cache, window) in followed.iter().zip(windows) {
         loop {
             let Ok(events) = cache.read(window, BATCH) else { return false };
@@ -73,7 +73,7 @@ fn advance(followed: &[&Arc<ResourceCache>], windows: &mut [Window], authorizer:
     true
 }
 
-fn rebuild(followed: &[&Arc<ResourceCache>], authorizer: &Authorizer) -> Vec<Window> {
+fn rebuild(followed: &[Arc<ResourceCache>], authorizer: &Authorizer) -> Vec<Window> {
     let (mut roles, mut graph) = (Index::default(), Graph::default());
     let mut windows = Vec::new();
     for cache in followed {

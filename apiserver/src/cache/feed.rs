@@ -1,35 +1,43 @@
 //! The one watch that feeds every cache.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 
-use kontiki_api::registry::{self, Resource};
+use kontiki_api::{
+    registry::{self, Resource},
+    resources::CUSTOM_RESOURCE_DEFINITIONS,
+};
 use kontiki_proto::{etcdserverpb as pb, mvccpb};
-use kontiki_store::kv::Kv;
+use kontiki_store::{error::Error, kv::Kv};
+use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::resource::{ResourceCache, decode_object};
-use crate::storage::keys;
+use crate::{custom::CustomResources, storage::keys};
 
 /// Wait before the feed begins anew after a failure.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The caches of all stored resources.
 pub struct Caches {
-    by_prefix: BTreeMap<String, Arc<ResourceCache>>,
+    by_prefix: RwLock<BTreeMap<String, Arc<ResourceCache>>>,
+    definitions: Option<Arc<ResourceCache>>,
     revision: watch::Sender<i64>,
+    /// The custom resources; each has a cache too.
+    pub custom: CustomResources,
 }
 
 impl Caches {
     /// Cache of a resource.
     #[must_use]
-    pub fn of(&self, resource: &Resource) -> Option<&Arc<ResourceCache>> {
-        self.by_prefix.get(&resource.prefix)
+    pub fn of(&self, resource: &Resource) -> Option<Arc<ResourceCache>> {
+        self.by_prefix.read().get(&resource.prefix).cloned()
     }
 
     /// All caches.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<ResourceCache>> {
-        self.by_prefix.values()
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<ResourceCache>> {
+        self.by_prefix.read().values().cloned().collect()
     }
 
     /// The revision up to which every cache is complete; 0 before the first list. Changes wake.
@@ -44,9 +52,36 @@ impl Caches {
         *self.revision.borrow()
     }
 
-    fn cache_of_key(&self, key: &str) -> Option<&Arc<ResourceCache>> {
-        let (prefix, cache) = self.by_prefix.range(..=key.to_owned()).next_back()?;
-        key.starts_with(prefix.as_str()).then_some(cache)
+    fn cache_of_key(&self, key: &str) -> Option<Arc<ResourceCache>> {
+        let by_prefix = self.by_prefix.read();
+        let (prefix, cache) = by_prefix.range::<str, _>((Bound::Unbounded, Bound::Included(key))).next_back()?;
+        key.starts_with(prefix.as_str()).then(|| Arc::clone(cache))
+    }
+
+    /// Makes caches for the resources that definitions have brought, as the store was at `revision`, and gives up those
+    /// of resources that are gone.
+    async fn follow_definitions(&self, kv: &dyn Kv, revision: i64) -> Result<(), Error> {
+        let Some(definitions) = self.definitions.as_ref().filter(|definitions| !self.custom.is_current(definitions)) else {
+            return Ok(());
+        };
+        let table = self.custom.rebuild(definitions);
+        let wanted = table.by_prefix();
+        self.by_prefix.write().retain(|prefix, cache| {
+            let kept = cache.resource.strategy.custom().is_none() || wanted.contains_key(prefix.as_str());
+            if !kept {
+                cache.closed.cancel();
+            }
+            kept
+        });
+        for (prefix, resource) in wanted {
+            if self.by_prefix.read().contains_key(prefix) {
+                continue;
+            }
+            let cache = Arc::new(ResourceCache::new(resource, prefix.to_owned()));
+            fill(kv, &cache, revision).await?;
+            self.by_prefix.write().insert(prefix.to_owned(), cache);
+        }
+        Ok(())
     }
 
     fn put(&self, pair: &mvccpb::KeyValue) {
@@ -75,7 +110,10 @@ pub fn start(kv: Arc<dyn Kv>, cancel: CancellationToken) -> Arc<Caches> {
     let stored = registry::all().iter().filter(|resource| resource.is_stored() && resource.conversion.is_none());
     let cache =
         |resource: &'static Resource| (resource.prefix.clone(), Arc::new(ResourceCache::new(resource, resource.prefix.clone())));
-    let caches = Arc::new(Caches { by_prefix: stored.map(cache).collect(), revision: watch::channel(0).0 });
+    let by_prefix: BTreeMap<String, Arc<ResourceCache>> = stored.map(cache).collect();
+    let definitions = registry::of(&CUSTOM_RESOURCE_DEFINITIONS).and_then(|key| by_prefix.get(&key.prefix)).cloned();
+    let (by_prefix, custom) = (RwLock::new(by_prefix), CustomResources::default());
+    let caches = Arc::new(Caches { by_prefix, definitions, revision: watch::channel(0).0, custom });
     let feed = Arc::clone(&caches);
     tokio::spawn(async move {
         loop {
@@ -92,7 +130,7 @@ pub fn start(kv: Arc<dyn Kv>, cancel: CancellationToken) -> Arc<Caches> {
     caches
 }
 
-async fn follow(kv: &dyn Kv, caches: &Caches) -> Result<(), kontiki_store::error::Error> {
+async fn follow(kv: &dyn Kv, caches: &Caches) -> Result<(), Error> {
     let mut resume = caches.current_revision();
     if resume == 0 {
         resume = load(kv, caches).await?;
@@ -123,6 +161,11 @@ async fn follow(kv: &dyn Kv, caches: &Caches) -> Result<(), kontiki_store::error
             (None, Some(header)) if !response.created => header.revision,
             _ => continue,
         };
+        if let Err(error) = caches.follow_definitions(kv, reached).await {
+            // The events up to here are taken in; only a list brings the caches to one state again.
+            caches.revision.send_replace(0);
+            return Err(error);
+        }
         caches.revision.send_if_modified(|revision| {
             let forward = reached > *revision;
             *revision = reached.max(*revision);
@@ -133,32 +176,37 @@ async fn follow(kv: &dyn Kv, caches: &Caches) -> Result<(), kontiki_store::error
 }
 
 /// Reads everything at one revision.
-async fn load(kv: &dyn Kv, caches: &Caches) -> Result<i64, kontiki_store::error::Error> {
+async fn load(kv: &dyn Kv, caches: &Caches) -> Result<i64, Error> {
     let mut revision = 0;
     for cache in caches.all() {
-        let request = pb::RangeRequest {
-            key: bytes::Bytes::copy_from_slice(cache.prefix.as_bytes()),
-            range_end: keys::range_end(&cache.prefix),
-            revision,
-            // This member has applied the revision that the first answer named.
-            serializable: revision != 0,
-            ..pb::RangeRequest::default()
-        };
-        let answer = kv.range(request).await?;
-        if revision == 0 {
-            revision = answer.header.map_or(0, |header| header.revision);
-        }
-        let decode = |pair: mvccpb::KeyValue| {
-            let key = String::from_utf8(pair.key.to_vec()).ok()?;
-            match decode_object(cache.resource, &key, &pair.value, pair.mod_revision) {
-                Ok(object) => Some(object),
-                Err(error) => {
-                    tracing::error!(key, %error, "a stored object cannot be read; it is left out");
-                    None
-                }
-            }
-        };
-        cache.reset(answer.kvs.into_iter().filter_map(decode).collect(), revision);
+        revision = fill(kv, &cache, revision).await?;
     }
+    caches.follow_definitions(kv, revision).await?;
+    Ok(revision)
+}
+
+/// Reads one resource at a revision, 0 for the newest; returns which that was.
+async fn fill(kv: &dyn Kv, cache: &ResourceCache, revision: i64) -> Result<i64, Error> {
+    let request = pb::RangeRequest {
+        key: bytes::Bytes::copy_from_slice(cache.prefix.as_bytes()),
+        range_end: keys::range_end(&cache.prefix),
+        revision,
+        // This member has applied the revision that the first answer named.
+        serializable: revision != 0,
+        ..pb::RangeRequest::default()
+    };
+    let answer = kv.range(request).await?;
+    let revision = if revision == 0 { answer.header.map_or(0, |header| header.revision) } else { revision };
+    let decode = |pair: mvccpb::KeyValue| {
+        let key = String::from_utf8(pair.key.to_vec()).ok()?;
+        match decode_object(cache.resource, &key, &pair.value, pair.mod_revision) {
+            Ok(object) => Some(object),
+            Err(error) => {
+                tracing::error!(key, %error, "a stored object cannot be read; it is left out");
+                None
+            }
+        }
+    };
+    cache.reset(answer.kvs.into_iter().filter_map(decode).collect(), revision);
     Ok(revision)
 }

@@ -9,12 +9,14 @@ use std::{
 use bytes::Bytes;
 use imbl::OrdMap;
 use kontiki_api::{
+    custom::strategy::Served,
     object::{Encoded, Header, ObjectError},
     protobuf::encode as protobuf,
     registry::Resource,
     selector::{FieldSelector, LabelSelector},
 };
 use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
 
 use super::interest::{Interest, Interests, Queue};
 
@@ -54,9 +56,40 @@ impl CachedObject {
         self.protobuf.get_or_init(encode).clone()
     }
 
+    /// The same object with other bytes: as another version of its kind.
+    #[must_use]
+    pub fn with_encoded(&self, encoded: Encoded) -> Self {
+        let (key, header, fields) = (Arc::clone(&self.key), self.header.clone(), self.fields.clone());
+        Self { key, encoded, header, fields, revision: self.revision, protobuf: OnceLock::new() }
+    }
+
+    /// Fields of custom resources change with their definition: they are read when they are asked for.
+    fn selected_custom(&self, served: &Served, labels: &LabelSelector, fields: &FieldSelector) -> bool {
+        if !labels.matches(&self.header.labels) {
+            return false;
+        }
+        let object = self.encoded.value();
+        let values: Vec<(&str, String)> = fields
+            .terms
+            .iter()
+            .map(|term| {
+                let value = match term.path.as_str() {
+                    "metadata.name" => self.header.name.clone(),
+                    "metadata.namespace" => self.header.namespace.clone(),
+                    path => served.selectable_value(&object, path).unwrap_or_default(),
+                };
+                (term.path.as_str(), value)
+            })
+            .collect();
+        fields.matches(|path| values.iter().find(|(known, _)| *known == path).map_or("", |(_, value)| value.as_str()))
+    }
+
     /// Whether selectors select it.
     #[must_use]
     pub fn selected(&self, resource: &Resource, labels: &LabelSelector, fields: &FieldSelector) -> bool {
+        if let Some(served) = resource.strategy.custom().filter(|_| !fields.terms.is_empty()) {
+            return self.selected_custom(&served, labels, fields);
+        }
         let value_of = |path: &str| match path {
             "metadata.name" => self.header.name.as_str(),
             "metadata.namespace" => self.header.namespace.as_str(),
@@ -172,6 +205,8 @@ pub struct ResourceCache {
     pub resource: &'static Resource,
     /// Prefix of its keys in the store, with a slash at the end.
     pub prefix: String,
+    /// Ends the watches when the resource is served no longer.
+    pub closed: CancellationToken,
     state: RwLock<State>,
     interests: Interests,
     /// Snapshots that lists in pages are read from, with the time of the list.
@@ -220,7 +255,8 @@ impl ResourceCache {
     /// An empty cache.
     #[must_use]
     pub fn new(resource: &'static Resource, prefix: String) -> Self {
-        Self { resource, prefix, state: RwLock::default(), interests: Interests::default(), pages: Mutex::default() }
+        let (interests, pages, closed) = (Interests::default(), Mutex::default(), CancellationToken::new());
+        Self { resource, prefix, closed, state: RwLock::default(), interests, pages }
     }
 
     /// Begins anew with what the store holds at `revision`.

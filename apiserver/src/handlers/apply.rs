@@ -2,9 +2,13 @@
 //!
 //! An object that is not there is created, if the user may create it.
 
+use std::sync::Arc;
+
 use http::Response;
 use jiff::Timestamp;
 use kontiki_api::{
+    custom::strategy::Served,
+    decode::{self, FieldValidation},
     managed::{self, Application, FieldSet, Owned, Writer},
     object::meta,
     patch,
@@ -41,8 +45,10 @@ pub struct Applied {
 
 /// Where it is applied.
 pub struct Target {
-    /// Type of the objects there.
-    pub type_: &'static Type,
+    /// Type of the objects there, if they are of a built-in kind.
+    pub type_: Option<&'static Type>,
+    /// Version of the definition, if they are custom resources.
+    pub custom: Option<Arc<Served>>,
     /// Their group and version.
     pub api_version: String,
     /// Their kind.
@@ -58,7 +64,6 @@ pub struct Target {
 /// # Errors
 /// 422 for its options, 400 for its body.
 pub fn read(call: &Call) -> Result<Applied, Status> {
-    use kontiki_api::decode::FieldValidation;
     let options = options::of_write(call, "PatchOptions", true)?;
     let document = yaml::decode(&call.body).map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     if !document.value.is_object() {
@@ -86,10 +91,26 @@ impl Applied {
             subresource: target.subresource,
             now: self.now,
         };
-        let application =
-            Application { config: &self.config, writer, kind: target.kind, force: self.options.force, ignored: &target.ignored };
-        let object = managed::apply(&Owned::of(target.type_), live, &application)?;
-        patch::clean(object, target.type_)
+        let application = |config| Application {
+            config,
+            writer,
+            kind: target.kind,
+            force: self.options.force,
+            ignored: &target.ignored,
+        };
+        if let Some(served) = &target.custom {
+            let mut config = self.config.clone();
+            let unknown = served.prune(&mut config)?;
+            if self.options.validation == FieldValidation::Strict && !unknown.is_empty() {
+                return Err(Status::bad_request(decode::strict_error(&unknown)));
+            }
+            let mut object = served.owned(|owned| managed::apply(owned, live, &application(&config)))?;
+            served.clean(&mut object)?;
+            return Ok(object);
+        }
+        let type_ = target.type_.ok_or_else(|| Status::internal_error("the kind has no schema"))?;
+        let object = managed::apply(&Owned::of(type_), live, &application(&self.config))?;
+        patch::clean(object, type_)
     }
 }
 
@@ -97,7 +118,8 @@ impl Applied {
 pub async fn apply(server: &ApiServer, call: &Call, resource: &'static Resource, part: Part) -> Result<Response<Body>, Status> {
     let applied = read(call)?;
     let target = Target {
-        type_: resource.type_().ok_or_else(|| Status::internal_error("the kind has no schema"))?,
+        type_: resource.type_(),
+        custom: resource.strategy.custom(),
         api_version: resource.key.api_version(),
         kind: resource.key.kind,
         subresource: part.name(),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use kontiki_api::{discovery, status::Status};
+use kontiki_api::{discovery, registry, status::Status};
 use serde_json::{Value, json};
 
 use crate::{
@@ -18,6 +18,9 @@ pub fn answer(server: &ApiServer, call: &Call) -> Result<Response<Body>, Status>
     if !matches!(call.info.verb.as_str(), "get" | "head") {
         return Err(Status::method_not_allowed());
     }
+    let table = server.storage.caches.custom.table();
+    let served = registry::with_custom(&table.resources);
+    let served = served.as_slice();
     let parts: Vec<&str> = call.info.path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         [] => Ok(response::json(StatusCode::OK, &json!({ "paths": PATHS }))),
@@ -25,17 +28,17 @@ pub fn answer(server: &ApiServer, call: &Call) -> Result<Response<Body>, Status>
         ["healthz" | "livez", ..] => Ok(health(call, &[("ping", None)])),
         ["readyz", ..] => Ok(health(call, &server.readiness())),
         ["metrics"] => metrics(server),
-        ["api"] => Ok(discover(call, true, || Some(discovery::api_versions(&server.options.advertise_address())))),
-        ["apis"] => Ok(discover(call, false, || Some(discovery::api_group_list()))),
-        ["api", version] => found(discovery::api_resource_list("", version)),
-        ["apis", group] => found(discovery::api_group(group)),
-        ["apis", group, version] => found(discovery::api_resource_list(group, version)),
+        ["api"] => Ok(discover(call, served, true, || Some(discovery::api_versions(&server.options.advertise_address())))),
+        ["apis"] => Ok(discover(call, served, false, || Some(discovery::api_group_list(served)))),
+        ["api", version] => found(discovery::api_resource_list(served, "", version)),
+        ["apis", group] => found(discovery::api_group(served, group)),
+        ["apis", group, version] => found(discovery::api_resource_list(served, group, version)),
         [".well-known", "openid-configuration"] => {
             let keys = server.authenticator.keys();
             Ok(published("application/json", &crate::auth::keys::discovery_document(server.authenticator.issuer(), keys)))
         }
         ["openid", "v1", "jwks"] => Ok(published("application/jwk-set+json", &server.authenticator.keys().web_keys())),
-        ["openapi", rest @ ..] => crate::openapi::answer(call, rest),
+        ["openapi", rest @ ..] => crate::openapi::answer(server, call, rest),
         _ => Err(Status::no_such_path()),
     }
 }
@@ -67,7 +70,7 @@ fn found(document: Option<Value>) -> Result<Response<Body>, Status> {
 }
 
 /// Discovery at `/api` and `/apis`: aggregated where the client asks for it.
-fn discover(call: &Call, core: bool, legacy: impl Fn() -> Option<Value>) -> Response<Body> {
+fn discover(call: &Call, served: discovery::Served<'_>, core: bool, legacy: impl Fn() -> Option<Value>) -> Response<Body> {
     let accept = call.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     for entry in accept.split(',') {
         let form = discovery::AGGREGATED_VERSIONS.iter().find(|version| {
@@ -76,7 +79,7 @@ fn discover(call: &Call, core: bool, legacy: impl Fn() -> Option<Value>) -> Resp
                 && entry.split(';').any(|part| part.trim() == format!("v={version}"))
         });
         if let Some(version) = form {
-            let body = discovery::aggregated(core, version).to_string();
+            let body = discovery::aggregated(served, core, version).to_string();
             let media = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
             return tagged(call, &media, body);
         }

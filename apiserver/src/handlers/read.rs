@@ -25,7 +25,8 @@ pub async fn get(server: &ApiServer, call: &Call, resource: &'static Resource) -
         "" => server.storage.get(resource, &info.namespace, &info.name).await?,
         version => {
             server.storage.wait_for(parse_version(version)?).await?;
-            server.storage.get_cached(resource, &info.namespace, &info.name)?
+            let object = server.storage.get_cached(resource, &info.namespace, &info.name)?;
+            server.storage.serve_one(resource, object).await?
         }
     };
     encode::cached(StatusCode::OK, resource, &object, &accepted, encode::include_object(info)?)
@@ -73,7 +74,7 @@ pub fn selectors(resource: &Resource, info: &RequestInfo) -> Result<(LabelSelect
             continue;
         }
         let unknown = || Status::bad_request(format!("field label not supported: {}", term.path));
-        term.path = resource.selectable_field(&term.path).ok_or_else(unknown)?.to_owned();
+        term.path = resource.selectable_field(&term.path).ok_or_else(unknown)?;
     }
     if !info.name.is_empty() {
         // A watch of one object by its path.

@@ -3,11 +3,10 @@
 use http::{Response, StatusCode, header};
 use jiff::Timestamp;
 use kontiki_api::{
-    decode::{self, Expected},
     field::FieldError,
     managed,
     object::{self, Encoded, meta, text},
-    patch::{self, PatchType},
+    patch::PatchType,
     protobuf,
     registry::Resource,
     status::Status,
@@ -110,8 +109,7 @@ pub enum Owners<'a> {
 /// create.
 pub async fn create(server: &ApiServer, call: &Call, resource: &'static Resource) -> Result<Response<Body>, Status> {
     let options = options::of_write(call, "CreateOptions", false)?;
-    let expected = Expected::of(resource).ok_or_else(|| Status::internal_error("the kind has no schema"))?;
-    let decoded = decode::decode(&json_body(call)?, expected, options.validation)?;
+    let decoded = resource.decode(&json_body(call)?, options.validation)?;
     let mut object = decoded.object;
     check_namespace(&mut object, resource, &call.info.namespace)?;
     if !matches!(meta::resource_version(&object), "" | "0") {
@@ -238,8 +236,7 @@ pub fn check_name(object: &Value, call: &Call) -> Result<(), Status> {
 /// update of a part.
 pub async fn update(server: &ApiServer, call: &Call, resource: &'static Resource, part: Part) -> Result<Response<Body>, Status> {
     let options = options::of_write(call, "UpdateOptions", false)?;
-    let expected = Expected::of(resource).ok_or_else(|| Status::internal_error("the kind has no schema"))?;
-    let decoded = decode::decode(&json_body(call)?, expected, options.validation)?;
+    let decoded = resource.decode(&json_body(call)?, options.validation)?;
     let mut sent = decoded.object;
     check_namespace(&mut sent, resource, &call.info.namespace)?;
     if meta::name(&sent).is_empty() {
@@ -283,13 +280,12 @@ pub async fn patch(server: &ApiServer, call: &Call, resource: &'static Resource,
     }
     let patch_type = patch_type(call)?;
     let options = options::of_write(call, "PatchOptions", false)?;
-    let type_ = resource.type_().ok_or_else(|| Status::internal_error("the kind has no schema"))?;
     let body = call.body.clone();
     let warnings = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
     let seen = std::sync::Arc::clone(&warnings);
     let owners = Owners::Written(&options.manager);
     let mut answer = change_with(server, call, resource, part, owners, Vec::new(), move |old| {
-        let patched = patch::apply(patch_type, &resource.to_served(old.clone()), &body, type_, options.validation)?;
+        let patched = resource.patch(patch_type, &resource.to_served(old.clone()), &body, options.validation)?;
         *seen.lock() = patched.warnings;
         let mut object = patched.object;
         check_namespace(&mut object, resource, &call.info.namespace)?;

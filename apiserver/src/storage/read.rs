@@ -65,7 +65,7 @@ const INCONSISTENT_CONTINUE: &str = "The provided continue parameter is too old 
 const HISTORY_CHUNK: usize = 500;
 
 impl Storage {
-    fn cache(&self, resource: &Resource) -> Result<&Arc<ResourceCache>, Status> {
+    fn cache(&self, resource: &Resource) -> Result<Arc<ResourceCache>, Status> {
         let missing = || Status::internal_error(format!("resource {} is not stored", resource.key.plural));
         self.caches.of(resource).ok_or_else(missing)
     }
@@ -97,7 +97,8 @@ impl Storage {
     /// One object in its newest state.
     pub async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Arc<CachedObject>, Status> {
         self.catch_up().await?;
-        self.get_cached(resource, namespace, name)
+        let object = self.get_cached(resource, namespace, name)?;
+        self.serve_one(resource, object).await
     }
 
     /// One object as the cache has it now.
@@ -109,6 +110,12 @@ impl Storage {
 
     /// One page of a list.
     pub async fn list(&self, resource: &'static Resource, options: &ListOptions) -> Result<Page, Status> {
+        let mut page = self.list_stored(resource, options).await?;
+        page.objects = self.serve_all(resource, page.objects).await?;
+        Ok(page)
+    }
+
+    async fn list_stored(&self, resource: &'static Resource, options: &ListOptions) -> Result<Page, Status> {
         let prefix = keys::collection(resource, &options.namespace);
         let mut start = prefix.clone();
         let mut version = options.version;

@@ -60,25 +60,25 @@ impl Storage {
         lease: i64,
     ) -> Result<Written, Status> {
         let key = keys::object(resource, namespace, name);
-        let stored = stored_bytes(object);
+        let (served, stored) = (stored_bytes(object), stored_bytes(&self.to_stored(resource, object).await?));
         let mut request = pb::TxnRequest { compare: vec![is_absent(&key)], ..pb::TxnRequest::default() };
         request.success.push(put(&key, stored.clone(), lease));
         add_guard(&mut request, guard, &key);
         request.failure.push(get(&key));
         let answer = self.kv.txn(request).await.map_err(|error| store_failure(&error))?;
         if answer.succeeded {
-            return encode(&stored, revision_of(&answer)).map(Written::Stored);
+            return encode(&served, revision_of(&answer)).map(Written::Stored);
         }
         match first_pair(&answer) {
             // The same object is there: an earlier attempt of ours had succeeded after all.
-            Some(pair) if pair.value == stored => encode(&stored, pair.mod_revision).map(Written::Stored),
+            Some(pair) if pair.value == stored => encode(&served, pair.mod_revision).map(Written::Stored),
             Some(_) => Err(Status::already_exists(resource.key.group, resource.key.plural, name)),
             None => Ok(Written::Taken),
         }
     }
 
     /// Begins to change or remove an object.
-    pub async fn begin(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Transaction<'_>, Status> {
+    pub async fn begin<'a>(&'a self, resource: &'a Resource, namespace: &str, name: &str) -> Result<Transaction<'a>, Status> {
         let key = keys::object(resource, namespace, name);
         let missing = Status::not_found(resource.key.group, resource.key.plural, name);
         let cached = self.caches.of(resource).and_then(|cache| cache.get(&key));
@@ -93,8 +93,9 @@ impl Storage {
         let keeps_lease = resource.key.plural == "events";
         Ok(Transaction {
             storage: self,
+            resource,
             key,
-            before: current.value(),
+            before: self.to_served(resource, current.value()).await?,
             current,
             fresh,
             attempt: 0,
@@ -133,7 +134,9 @@ impl Storage {
 /// while that says that the object was another by then.
 pub struct Transaction<'a> {
     storage: &'a Storage,
+    resource: &'a Resource,
     key: String,
+    /// The object as it is stored.
     current: Encoded,
     before: Value,
     /// Whether `current` was read after the transaction began.
@@ -168,10 +171,10 @@ impl Transaction<'_> {
         let mut request = pb::TxnRequest { compare: vec![is_at(&self.key, revision)], ..pb::TxnRequest::default() };
         let guard = match &outcome {
             Outcome::Store(object, guard) => {
-                let stored = stored_bytes(object);
-                if stored == stored_bytes(&self.before) && *guard == Guard::default() {
+                let stored = stored_bytes(&self.storage.to_stored(self.resource, object).await?);
+                if stored == self.current.stored() && *guard == Guard::default() {
                     if self.fresh {
-                        return Ok(Some(Written::Unchanged(self.current.clone())));
+                        return encode(&stored_bytes(&self.before), revision).map(Written::Unchanged).map(Some);
                     }
                     return self.refresh().await;
                 }
@@ -201,21 +204,22 @@ impl Transaction<'_> {
         if self.attempt == ATTEMPTS_MAX {
             return Err(self.modified.clone());
         }
-        self.decide_from(encode(&pair.value, pair.mod_revision)?);
+        self.decide_from(encode(&pair.value, pair.mod_revision)?).await?;
         tokio::time::sleep(ATTEMPT_DELAY.mul_f64(self.attempt as f64 * rand::random_range(0.5..1.5))).await;
         Ok(None)
     }
 
     async fn refresh(&mut self) -> Result<Option<Written>, Status> {
         let current = self.storage.read(&self.key).await?.ok_or_else(|| self.missing.clone())?;
-        self.decide_from(current);
+        self.decide_from(current).await?;
         Ok(None)
     }
 
-    fn decide_from(&mut self, current: Encoded) {
-        self.before = current.value();
+    async fn decide_from(&mut self, current: Encoded) -> Result<(), Status> {
+        self.before = self.storage.to_served(self.resource, current.value()).await?;
         self.current = current;
         self.fresh = true;
+        Ok(())
     }
 }
 

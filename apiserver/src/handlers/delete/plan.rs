@@ -2,9 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 use kontiki_api::{
+    custom::{definition::CLEANUP_FINALIZER, names::set_condition},
     object::meta,
     registry::Resource,
-    resources::{NAMESPACES, SERVICES},
+    resources::{CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, SERVICES},
     status::Status,
 };
 use serde_json::{Value, json};
@@ -26,6 +27,15 @@ pub(super) fn next(resource: &Resource, old: Value, options: &Options, now: Time
     check_preconditions(resource, &old, options)?;
     let mut object = old;
     set_propagation(resource, &mut object, options);
+    if resource.key == CUSTOM_RESOURCE_DEFINITIONS && !meta::is_deleting(&object) {
+        let mut finalizers: Vec<Value> = meta::finalizers(&object).map(Value::from).collect();
+        if !finalizers.iter().any(|name| name == CLEANUP_FINALIZER) {
+            finalizers.push(CLEANUP_FINALIZER.into());
+            meta::set(&mut object, "finalizers", finalizers);
+        }
+        let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+        set_condition(&mut object, "Terminating", "True", "InstanceDeletionPending", message, now);
+    }
     if resource.key == NAMESPACES {
         object["status"]["phase"] = json!("Terminating");
     }

@@ -57,6 +57,12 @@ impl Frames {
         self.value("DELETED", value)
     }
 
+    /// An object that nobody else gets in this form.
+    pub(super) fn own(&mut self, event: &Event, event_type: &'static str, object: &CachedObject) -> Bytes {
+        let bytes = if event_type == "DELETED" { event.deleted_bytes(object) } else { object.encoded.bytes() };
+        self.value(event_type, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
     /// Progress: everything up to a revision was sent. `initial_end` marks the end of the state.
     pub(super) fn bookmark(&mut self, revision: i64, initial_end: bool) -> Bytes {
         let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });

@@ -71,7 +71,7 @@ pub async fn run(server: &ApiServer, call: &Call, resource: &'static Resource) -
     let namespace = info.namespace_of(resource);
     let watch = Watch {
         storage: server.storage.clone(),
-        cache: Arc::clone(cache),
+        cache: Arc::clone(&cache),
         resource,
         prefix: keys::collection(resource, namespace),
         interest: interest(resource, namespace, &options.fields),
@@ -99,6 +99,7 @@ pub async fn run(server: &ApiServer, call: &Call, resource: &'static Resource) -
         let _place = place;
         tokio::select! {
             () = shutdown.cancelled() => {}
+            () = cache.closed.cancelled() => {}
             _ = cut_off.wait_for(|cut_off| *cut_off) => {}
             _ = watch.follow(start) => {}
         }
@@ -155,7 +156,8 @@ impl Watch {
             let from = objects.range::<_, str>((Bound::Included(self.prefix.as_str()), Bound::Unbounded));
             for (_, object) in from.take_while(|(key, _)| key.starts_with(&self.prefix)) {
                 if object.selected(self.resource, &self.labels, &self.fields) {
-                    let frame = self.frames.state(object);
+                    let object = self.served(object).await?;
+                    let frame = self.frames.state(&object);
                     self.send(frame).await?;
                 }
             }
@@ -265,6 +267,9 @@ impl Watch {
         let selected = |object: &Arc<CachedObject>| {
             object.key.starts_with(&self.prefix) && object.selected(self.resource, &self.labels, &self.fields)
         };
+        if self.resource.strategy.custom().is_some() {
+            return self.send_custom(event).await;
+        }
         let frame = match &event.change {
             Change::Put(object, before) => match (selected(object), before.as_ref().is_some_and(selected)) {
                 (true, false) => self.frames.change(event, "ADDED", object),
@@ -280,6 +285,34 @@ impl Watch {
             Change::Delete(_) => return Ok(()),
         };
         self.send(frame).await
+    }
+
+    /// An event of a custom resource, whose objects are served in several versions: the frame is this watcher's own.
+    async fn send_custom(&mut self, event: &Event) -> Result<(), Ended> {
+        let selected = |object: &Arc<CachedObject>| {
+            object.key.starts_with(&self.prefix) && object.selected(self.resource, &self.labels, &self.fields)
+        };
+        let (event_type, object) = match &event.change {
+            Change::Put(object, before) => match (selected(object), before.as_ref().filter(|before| selected(before))) {
+                (true, None) => ("ADDED", object),
+                (true, Some(_)) => ("MODIFIED", object),
+                (false, Some(before)) => ("DELETED", before),
+                (false, None) => return Ok(()),
+            },
+            Change::Delete(before) if selected(before) => ("DELETED", before),
+            Change::Delete(_) => return Ok(()),
+        };
+        let object = self.served(object).await?;
+        let frame = self.frames.own(event, event_type, &object);
+        self.send(frame).await
+    }
+
+    /// An object as this watch's version of its resource has it.
+    async fn served(&mut self, object: &Arc<CachedObject>) -> Result<Arc<CachedObject>, Ended> {
+        match self.storage.serve_one(self.resource, Arc::clone(object)).await {
+            Ok(object) => Ok(object),
+            Err(status) => self.end_with(&status).await,
+        }
     }
 
     async fn end_with<T>(&mut self, status: &Status) -> Result<T, Ended> {
