@@ -24,7 +24,7 @@ pub fn start(caches: Arc<Caches>, gate: Arc<Gate>, cancel: CancellationToken) {
 
 async fn follow(caches: &Caches, gate: &Gate) {
     let keys = [PRIORITY_LEVEL_CONFIGURATIONS, FLOW_SCHEMAS];
-    let followed: Vec<&Arc<ResourceCache>> = keys.iter().filter_map(|key| caches.of(registry::of(key)?)).collect();
+    let followed: Vec<Arc<ResourceCache>> = keys.iter().filter_map(|key| caches.of(registry::of(key)?)).collect();
     let mut revision = caches.revision();
     let mut seen = Vec::new();
     while revision.changed().await.is_ok() {
