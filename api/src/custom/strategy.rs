@@ -104,12 +104,8 @@ impl Served {
     #[must_use]
     pub fn fields_beside_status(&self) -> FieldSet {
         let known = self.version().schema.iter().flat_map(|schema| schema.properties.keys());
-        let others: Vec<[&str; 1]> = known
-            .map(String::as_str)
-            .chain(["metadata", "spec"])
-            .filter(|name| *name != "status")
-            .map(|name| [name])
-            .collect();
+        let others: Vec<[&str; 1]> =
+            known.map(String::as_str).chain(["metadata", "spec"]).filter(|name| *name != "status").map(|name| [name]).collect();
         FieldSet::of(&others.iter().map(<[&str; 1]>::as_slice).collect::<Vec<_>>())
     }
 

@@ -91,13 +91,8 @@ impl Applied {
             subresource: target.subresource,
             now: self.now,
         };
-        let application = |config| Application {
-            config,
-            writer,
-            kind: target.kind,
-            force: self.options.force,
-            ignored: &target.ignored,
-        };
+        let application =
+            |config| Application { config, writer, kind: target.kind, force: self.options.force, ignored: &target.ignored };
         if let Some(served) = &target.custom {
             let mut config = self.config.clone();
             let unknown = served.prune(&mut config)?;

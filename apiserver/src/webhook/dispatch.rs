@@ -105,7 +105,7 @@ enum Failure {
     /// The webhook could not be asked or did not answer as it must.
     Calling(String),
     /// It said no, or the request may not go on whatever the policy is.
-    Refused(Status),
+    Refused(Box<Status>),
 }
 
 impl<'a> Dispatch<'a> {
@@ -150,7 +150,7 @@ impl<'a> Dispatch<'a> {
         let (name, effects) = (webhook.name(), webhook.hook["sideEffects"].as_str().unwrap_or_default());
         if self.request.dry_run && !matches!(effects, "None" | "NoneOnDryRun") {
             let message = format!("admission webhook {name:?} does not support dry run");
-            return Err(Failure::Refused(Status::bad_request(message)));
+            return Err(Failure::Refused(Box::new(Status::bad_request(message))));
         }
         let target = Target::of_client_config(&webhook.hook["clientConfig"])
             .map_err(|error| Failure::Calling(format!("could not get REST client: {error}")))?;
@@ -165,13 +165,13 @@ impl<'a> Dispatch<'a> {
             self.request.annotate(format!("{name}/{key}"), value.clone());
         }
         answer.warnings.iter().for_each(|text| self.request.warn(text.clone()));
-        if answer.allowed { Ok(answer) } else { Err(Failure::Refused(review::refusal(name, &answer.result))) }
+        if answer.allowed { Ok(answer) } else { Err(Failure::Refused(Box::new(review::refusal(name, &answer.result)))) }
     }
 
     /// What a failure means for the request.
     fn judge(&self, webhook: &Webhook, failure: Failure) -> Result<(), Status> {
         match failure {
-            Failure::Refused(status) => Err(status),
+            Failure::Refused(status) => Err(*status),
             Failure::Calling(error) => {
                 let error = format!("failed calling webhook {:?}: {error}", webhook.name());
                 let configuration = webhook.configuration.as_str();

@@ -153,8 +153,9 @@ impl Watch {
         let complete = self.storage.caches.current_revision();
         let (objects, last, subscription) = self.cache.snapshot_and_subscribe(self.interest.clone());
         if state {
-            let from = objects.range::<_, str>((Bound::Included(self.prefix.as_str()), Bound::Unbounded));
-            for (_, object) in from.take_while(|(key, _)| key.starts_with(&self.prefix)) {
+            let prefix = self.prefix.clone();
+            let from = objects.range::<_, str>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+            for (_, object) in from.take_while(|(key, _)| key.starts_with(&prefix)) {
                 if object.selected(self.resource, &self.labels, &self.fields) {
                     let object = self.served(object).await?;
                     let frame = self.frames.state(&object);
