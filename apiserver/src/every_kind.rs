@@ -178,7 +178,9 @@ async fn every_kind_is_created_read_changed_and_deleted() {
     let default = json!({ "metadata": { "name": "default" } });
     accounts.ask(Method::POST, "/api/v1/namespaces/default/serviceaccounts", &default, StatusCode::CREATED).await;
     let mut problems = accounts.problems.into_inner();
-    for resource in registry::all().iter().filter(|resource| resource.is_stored()) {
+    // A definition is changed by its controller from its first moment; custom::tests takes it through its life.
+    let own = |resource: &&Resource| resource.is_stored() && resource.key != resources::CUSTOM_RESOURCE_DEFINITIONS;
+    for resource in registry::all().iter().filter(own) {
         let life = Life::of(&handle, &resource.key);
         life.live().await;
         problems.extend(life.problems.into_inner());
