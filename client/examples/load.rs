@@ -45,7 +45,8 @@ async fn main() -> Result<()> {
         duration: Duration::from_secs(seconds.parse().context("SECONDS")?),
     };
     let admin = run.client()?;
-    let _: Value = admin.create(NAMESPACES, "", &json!({"metadata": {"name": run.namespace}})).await.context("make a namespace")?;
+    let _: Value =
+        admin.create(NAMESPACES, "", &json!({"metadata": {"name": run.namespace}})).await.context("make a namespace")?;
     let outcome = all(&run, &admin, work).await;
     admin.delete(NAMESPACES, "", &run.namespace, &DeleteOptions::default()).await.context("delete the namespace")?;
     outcome
