@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn objects_are_found_by_namespace_and_by_word() {
-        let mut picture = Picture::new(|value: &u32| vec![if value % 2 == 0 { "even" } else { "odd" }.to_owned()]);
+        let mut picture = Picture::new(|value: &u32| vec![if value.is_multiple_of(2) { "even" } else { "odd" }.to_owned()]);
         let entry = |value: u32| Some(Entry { object: Arc::new(value), resource_version: String::new() });
         for (namespace, name, value) in [("a", "x", 1), ("b", "x", 2), ("b", "y", 3), ("c", "x", 4)] {
             picture.replace(&ObjectKey::new(namespace, name), entry(value));

@@ -47,8 +47,12 @@ pub fn create(path: &Path) -> Result<()> {
 
 /// Removes the link namespace and with it the bridge.
 pub fn remove(path: &Path) -> Result<()> {
-    if is_pinned(path) {
-        umount2(path, MntFlags::MNT_DETACH).with_context(|| format!("unmount {}", path.display()))?;
+    // The supervisor that ends removes it too, and may be faster.
+    if is_pinned(path)
+        && let Err(error) = umount2(path, MntFlags::MNT_DETACH)
+        && is_pinned(path)
+    {
+        return Err(error).with_context(|| format!("unmount {}", path.display()));
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
