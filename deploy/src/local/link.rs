@@ -16,6 +16,7 @@ use kontiki_kubelet::network::namespace::{index_of, on_thread, set_up, with_netl
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
+    sys::statfs::{NSFS_MAGIC, statfs},
 };
 use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
@@ -62,15 +63,29 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether the link namespace is there.
+/// Whether the link namespace is there. What the path shows decides: the table of mounts also names what a later mount hides.
 pub fn is_pinned(path: &Path) -> bool {
-    fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| mounts.lines().any(|line| line.split(' ').nth(1) == path.to_str()))
+    statfs(path).is_ok_and(|found| found.filesystem_type() == NSFS_MAGIC)
+}
+
+/// Makes the folder of namespaces a mount of its own that is shared, unless it is one: `ip netns add` does the same, and
+/// where it came later it would hide what is pinned there.
+fn share(folder: &Path) -> Result<()> {
+    let nothing = None::<&str>;
+    let shared = || mount(nothing, folder, nothing, MsFlags::MS_SHARED | MsFlags::MS_REC, nothing);
+    if shared().is_ok() {
+        return Ok(());
+    }
+    mount(Some(folder), folder, nothing, MsFlags::MS_BIND | MsFlags::MS_REC, nothing)
+        .and_then(|()| shared())
+        .with_context(|| format!("make {} a shared mount (needs root)", folder.display()))
 }
 
 /// Makes a network namespace and binds it to `path`, as `ip netns add` does.
 fn pin(path: &Path) -> Result<()> {
     let folder = path.parent().context("a namespace lies in a folder")?;
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    share(folder)?;
     File::create(path).with_context(|| format!("make {}", path.display()))?;
     let path = path.to_owned();
     on_thread(move || {
