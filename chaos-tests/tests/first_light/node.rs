@@ -156,7 +156,9 @@ fn forwarded(kubectl: &Kubectl) -> Result<()> {
     let mut child = kubectl.command(&["port-forward", "pod/shared", ":8080"]).stdout(Stdio::piped()).spawn()?;
     let asked = (|| {
         let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+        // Open to the end of the session: kubectl says a line for each connection, and a closed pipe would end it.
+        let mut output = BufReader::new(child.stdout.take().context("no output")?);
+        output.read_line(&mut line)?;
         // Forwarding from 127.0.0.1:40000 -> 8080
         let port = line.split(':').nth(1).and_then(|rest| rest.split(' ').next()).and_then(|port| port.parse::<u16>().ok());
         let port = port.with_context(|| format!("no port in {line:?}"))?;
@@ -168,6 +170,7 @@ fn forwarded(kubectl: &Kubectl) -> Result<()> {
             stream.read_to_string(&mut page)?;
             ensure!(page.contains("Welcome to nginx!"), "{page}");
         }
+        drop(output);
         Ok(())
     })();
     // The `timeout` that kubectl runs under passes the signal on.

@@ -105,18 +105,20 @@ async fn join(target: &Target, port: &str, data: spdy::Stream) -> Result<(), Str
     Ok(())
 }
 
-/// Copies both ways until both sides have ended.
+/// Copies both ways until the pod has said everything. A client that ends its side still gets the answer; one that keeps
+/// its side open, as kubectl does, waits for the end of both streams.
 async fn copy(connection: TcpStream, data: spdy::Stream) {
     let spdy::Stream { mut contents, sender, .. } = data;
     let (mut from, mut to) = connection.into_split();
     let inward = async {
         while let Some(piece) = contents.recv().await {
             if to.write_all(&piece).await.is_err() {
-                return;
+                break;
             }
         }
         // The pod may have closed it already.
         let _ = to.shutdown().await;
+        std::future::pending().await
     };
     let outward = async {
         let mut buffer = BytesMut::new();
@@ -129,7 +131,10 @@ async fn copy(connection: TcpStream, data: spdy::Stream) {
         }
         drop(sender);
     };
-    tokio::join!(inward, outward);
+    tokio::select! {
+        () = inward => {}
+        () = outward => {}
+    }
 }
 
 #[cfg(test)]
