@@ -135,6 +135,8 @@ pub fn sessions_of_every_kind(shared: &Shared) -> Result<()> {
     }
     let file = shared.cluster.folder().join("carried");
     std::fs::write(&file, "over there")?;
+    // `kubectl cp` runs tar in the container.
+    newest.run(&["exec", "shared", "-c", "other", "--", "busybox", "ln", "-s", "/bin/busybox", "/usr/local/bin/tar"])?;
     newest.run(&["cp", file.to_str().context("a name")?, "shared:/tmp/carried", "-c", "other"])?;
     let there = newest.run(&["exec", "shared", "-c", "other", "--", "cat", "/tmp/carried"])?;
     ensure!(there == "over there", "{there}");

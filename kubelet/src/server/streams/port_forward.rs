@@ -118,7 +118,7 @@ async fn copy(connection: TcpStream, data: spdy::Stream) {
         }
         // The pod may have closed it already.
         let _ = to.shutdown().await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let outward = async {
         let mut buffer = BytesMut::new();
