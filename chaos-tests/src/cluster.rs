@@ -8,6 +8,36 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+/// What a cluster is called and where it answers: another one on each machine that tests twice at a time.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Name.
+    pub name: String,
+    /// Port on 127.0.0.1.
+    pub port: u16,
+}
+
+impl Place {
+    /// `KONTIKI_TEST_NAME` and `KONTIKI_TEST_PORT`, or these.
+    pub fn from_environment(name: &str, port: u16) -> Result<Self> {
+        let name = std::env::var("KONTIKI_TEST_NAME").unwrap_or_else(|_| name.to_owned());
+        let port = match std::env::var("KONTIKI_TEST_PORT") {
+            Ok(port) => port.parse().context("KONTIKI_TEST_PORT")?,
+            Err(_) => port,
+        };
+        Ok(Self { name, port })
+    }
+}
+
+/// How many nodes a cluster has.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Servers.
+    pub servers: u8,
+    /// Agents.
+    pub agents: u8,
+}
+
 /// A running cluster.
 pub struct Cluster {
     /// Name.
@@ -16,7 +46,8 @@ pub struct Cluster {
     pub kubeconfig: PathBuf,
     binary: PathBuf,
     folder: tempfile::TempDir,
-    port: u16,
+    place: Place,
+    size: Size,
 }
 
 /// The binary under test: `KONTIKI_BINARY`, which `make end-to-end` sets.
@@ -26,21 +57,29 @@ pub fn binary() -> Option<PathBuf> {
 }
 
 impl Cluster {
-    /// Starts a cluster of three servers and two agents; `mirrors` are the nodes' registries.yaml.
-    pub fn start(binary: &Path, name: &str, port: u16, mirrors: &str) -> Result<Self> {
+    /// Starts a cluster; `mirrors` are the nodes' registries.yaml.
+    pub fn start(binary: &Path, place: &Place, size: Size, mirrors: &str) -> Result<Self> {
+        let cluster = Self::prepare(binary, place, size, mirrors)?;
+        cluster.up()?;
+        Ok(cluster)
+    }
+
+    /// A cluster whose folder is there and that runs after [`Self::up`].
+    pub fn prepare(binary: &Path, place: &Place, size: Size, mirrors: &str) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder")?;
         std::fs::write(folder.path().join("registries.yaml"), mirrors).context("write the mirrors")?;
         let kubeconfig = folder.path().join("kubeconfig");
-        let cluster = Self { name: name.to_owned(), kubeconfig, binary: binary.to_owned(), folder, port };
-        cluster.up()?;
-        Ok(cluster)
+        Ok(Self { name: place.name.clone(), kubeconfig, binary: binary.to_owned(), folder, place: place.clone(), size })
     }
 
     /// Runs `kontiki up`: starts the cluster, or finds it.
     pub fn up(&self) -> Result<String> {
         let mirrors = self.folder.path().join("registries.yaml");
         let mirrors = mirrors.to_str().context("the folder has a name")?;
-        self.kontiki(&["up", "--name", &self.name, "--port", &self.port.to_string(), "--registries", mirrors])
+        let (port, servers, agents) = (self.place.port.to_string(), self.size.servers.to_string(), self.size.agents.to_string());
+        let name = &self.place.name;
+        let shape = ["--name", name, "--port", &port, "--servers", &servers, "--agents", &agents, "--registries", mirrors];
+        self.kontiki(&[&["up"], shape.as_slice()].concat())
     }
 
     /// Runs `kontiki image import`.

@@ -4,6 +4,7 @@
 //! is used here: what a test sees is what a user sees.
 
 pub mod cluster;
+pub mod disk;
 pub mod etcd;
 pub mod kubectl;
 pub mod registry;

@@ -10,6 +10,8 @@ mod node;
 mod pods;
 #[path = "first_light/services.rs"]
 mod services;
+#[path = "first_light/workloads.rs"]
+mod workloads;
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +26,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use kontiki_chaos_tests::{
-    cluster::{Cluster, binary, eventually},
+    cluster::{Cluster, Place, Size, binary, eventually},
     etcd::Etcdctl,
     kubectl::{Kubectl, programs},
     registry::{self, Registry},
@@ -36,9 +38,8 @@ use nix::{
 };
 use serde_json::Value;
 
-const NAME: &str = "first-light";
-const PORT: u16 = 26_443;
 const DEADLINE: Duration = Duration::from_secs(30);
+const FIRST_LIGHT: Size = Size { servers: 3, agents: 2 };
 const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
 const DEPLOYMENT: &str = include_str!("../../examples/nginx.yaml");
 
@@ -71,7 +72,7 @@ impl Shared {
 
 type Test = fn(&Shared) -> Result<()>;
 /// In this order: libtest-mimic sorts by name.
-const TESTS: [(&str, Test); 21] = [
+const TESTS: [(&str, Test); 22] = [
     ("a_every_kubectl_reads", every_kubectl_reads),
     ("b_objects_are_created_changed_and_deleted", objects_are_created_changed_and_deleted),
     ("c_bad_input_is_refused_in_kubernetes_words", bad_input_is_refused_in_kubernetes_words),
@@ -92,6 +93,7 @@ const TESTS: [(&str, Test); 21] = [
     ("l_namespaces_and_owners_take_theirs_along", pods::namespaces_and_owners_take_theirs_along),
     ("l_pods_keep_apart_and_make_room", services::pods_keep_apart_and_make_room),
     ("l_services_lead_where_they_should", services::services_lead_where_they_should),
+    ("l_workloads_do_what_they_say", workloads::workloads_do_what_they_say),
     ("m_down_leaves_nothing_behind", down_leaves_nothing_behind),
 ];
 
@@ -127,8 +129,10 @@ fn run(shared: &Mutex<Option<Shared>>, test: Test) -> Result<()> {
     let mut slot = locked(shared);
     if slot.is_none() {
         let files = registry::test_files().context("no test files")?;
-        let cluster = Cluster::start(&binary().context("no binary")?, NAME, PORT, &registry::mirrors()).context("kontiki up")?;
-        let registry = Registry::start(&files, NAME, cluster.folder()).context("start the registry")?;
+        let place = Place::from_environment("first-light", 26_443)?;
+        let cluster =
+            Cluster::start(&binary().context("no binary")?, &place, FIRST_LIGHT, &registry::mirrors()).context("kontiki up")?;
+        let registry = Registry::start(&files, &cluster.name, cluster.folder()).context("start the registry")?;
         *slot = Some(Shared { registry, cluster, kubectls: programs(), files });
     }
     test(slot.as_ref().context("no cluster")?)
@@ -360,11 +364,12 @@ fn down_leaves_nothing_behind(shared: &Shared) -> Result<()> {
     for node in SERVERS {
         ensure!(shared.cluster.processes(node, "server")?.is_empty(), "{node} still runs");
     }
-    for path in [format!("/run/netns/kontiki-{NAME}"), format!("/sys/fs/cgroup/memory/kontiki/{NAME}")] {
+    let name = &shared.cluster.name;
+    for path in [format!("/run/netns/kontiki-{name}"), format!("/sys/fs/cgroup/memory/kontiki/{name}")] {
         ensure!(!Path::new(&path).exists(), "{path} is left");
     }
-    ensure!(!shared.cluster.state().join(NAME).exists(), "the state is left");
+    ensure!(!shared.cluster.state().join(name).exists(), "the state is left");
     let config = std::fs::read_to_string(&shared.cluster.kubeconfig)?;
-    ensure!(!config.contains(&format!("kontiki-{NAME}")), "the kubeconfig still names the cluster");
+    ensure!(!config.contains(&format!("kontiki-{name}")), "the kubeconfig still names the cluster");
     Ok(())
 }
