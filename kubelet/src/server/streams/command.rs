@@ -95,10 +95,12 @@ impl Streams {
         let (sender, incoming) = mpsc::channel(MESSAGES_MAX);
         let (outgoing, mut said) = mpsc::channel(MESSAGES_MAX);
         let Self { error, stdin, stdout, stderr, resize, more } = self;
-        if let Some(mut stdin) = stdin {
+        if let Some(spdy::Stream { mut contents, sender: back, .. }) = stdin {
             let sender = sender.clone();
             tokio::spawn(async move {
-                while let Some(piece) = stdin.contents.recv().await {
+                // A client whose input stream ends on this side stops sending at once.
+                let _back = back;
+                while let Some(piece) = contents.recv().await {
                     if sender.send(Incoming::Input(piece)).await.is_err() {
                         return;
                     }
@@ -107,10 +109,11 @@ impl Streams {
                 let _ = sender.send(Incoming::EndOfInput).await;
             });
         }
-        if let Some(mut resize) = resize {
+        if let Some(spdy::Stream { contents: mut sizes, sender: back, .. }) = resize {
             let sender = sender.clone();
             tokio::spawn(async move {
-                while let Some(contents) = resize.contents.recv().await {
+                let _back = back;
+                while let Some(contents) = sizes.recv().await {
                     if let Some(size) = websocket::size(&contents)
                         && sender.send(size).await.is_err()
                     {
@@ -164,5 +167,20 @@ mod tests {
         assert_eq!(Transport::choose(&headers).unwrap().name(), "v4.channel.k8s.io");
         headers.insert(STREAM_PROTOCOL, "v1.other".parse().unwrap());
         assert!(Transport::choose(&headers).is_err());
+    }
+
+    /// kubectl stops sending once the server has ended its side of the input.
+    #[tokio::test]
+    async fn the_input_stays_open_while_the_client_sends() {
+        let (frames, mut written) = mpsc::channel(MESSAGES_MAX);
+        let (typed, contents) = mpsc::channel(1);
+        let stdin = spdy::Stream { headers: Vec::new(), contents, sender: spdy::Sender { id: 3, frames } };
+        let mut remote = Streams { stdin: Some(stdin), ..Streams::default() }.join(PROTOCOLS[0]);
+        typed.send("one".into()).await.unwrap();
+        assert_eq!(remote.incoming.recv().await, Some(Incoming::Input("one".into())));
+        assert!(written.try_recv().is_err(), "something was said on the input stream");
+        drop(typed);
+        assert_eq!(remote.incoming.recv().await, Some(Incoming::EndOfInput));
+        assert!(matches!(written.recv().await, Some(spdy::Frame::Data { id: 3, fin: true, .. })));
     }
 }

@@ -40,8 +40,10 @@ impl Stream {
 
 /// The way back on one stream. Dropping it ends the stream.
 pub struct Sender {
-    id: u32,
-    frames: mpsc::Sender<Frame>,
+    /// The stream's number.
+    pub(in crate::server::streams) id: u32,
+    /// What goes out on the connection.
+    pub(in crate::server::streams) frames: mpsc::Sender<Frame>,
 }
 
 impl Sender {

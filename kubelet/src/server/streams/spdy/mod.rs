@@ -9,3 +9,5 @@ mod frame;
 mod headers;
 
 pub use self::connection::{Stream, serve};
+#[cfg(test)]
+pub use self::{connection::Sender, frame::Frame};
