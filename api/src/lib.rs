@@ -12,6 +12,7 @@ pub mod custom;
 pub mod decode;
 pub mod discovery;
 pub mod duration;
+pub mod expressions;
 pub mod field;
 pub mod kinds;
 pub mod managed;

@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod admission;
+pub mod aggregation;
 pub mod audit;
 pub mod auth;
 pub mod authorization;
@@ -28,6 +29,7 @@ pub mod outbound;
 pub mod policy;
 pub mod proxy;
 pub mod request;
+pub mod resource_metrics;
 pub mod response;
 pub mod server;
 pub mod service;

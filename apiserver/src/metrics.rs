@@ -44,9 +44,8 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn labels(&self, info: &RequestInfo) -> Labels {
-        // Names of clients' own making do not become labels.
-        let known = kontiki_api::registry::find(&info.group, &info.version, &info.resource).is_some();
+    /// Labels of a request; `known` is whether it is for a resource that is served.
+    pub(crate) fn labels(&self, info: &RequestInfo, known: bool) -> Labels {
         let part = |text: &str| if known { text.to_owned() } else { String::new() };
         Labels {
             verb: info.verb.to_uppercase(),

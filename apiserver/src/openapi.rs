@@ -4,6 +4,7 @@ use http::Response;
 use kontiki_api::{openapi, status::Status};
 
 use crate::{
+    aggregation,
     handlers::paths,
     response::Body,
     service::{ApiServer, Call},
@@ -18,12 +19,18 @@ fn asks_for_protobuf(call: &Call) -> bool {
 }
 
 /// Answers a path below `/openapi`.
-pub fn answer(server: &ApiServer, call: &Call, rest: &[&str]) -> Result<Response<Body>, Status> {
+pub async fn answer(server: &ApiServer, call: &Call, rest: &[&str]) -> Result<Response<Body>, Status> {
     let table = server.storage.caches.custom.table();
     let custom = table.resources.as_slice();
+    let others = server.aggregator.table();
+    if let ["v3", path @ ..] = rest
+        && let Some(extension) = others.of_path(&path.join("/"))
+    {
+        return aggregation::openapi::document(server, call, extension).await;
+    }
     let document = match rest {
-        ["v2"] => openapi::document_v2(custom),
-        ["v3"] => openapi::index(custom),
+        ["v2"] => aggregation::openapi::merged_v2(openapi::document_v2(custom), &others),
+        ["v3"] => aggregation::openapi::index(openapi::index(custom), &others),
         ["v3", "api", version] => openapi::document(custom, "", version).ok_or_else(Status::no_such_path)?,
         ["v3", "apis", group, version] => openapi::document(custom, group, version).ok_or_else(Status::no_such_path)?,
         _ => return Err(Status::no_such_path()),

@@ -21,7 +21,7 @@ use crate::{
     auth::{UserInfo, certificate},
     grpc::{self, Grpc},
     limits::BODY_BYTES_MAX,
-    proxy::{self, StreamedBody},
+    proxy::StreamedBody,
     request::RequestInfo,
     response::{self, Body},
     service::{DRAIN, Handle},
@@ -118,7 +118,7 @@ async fn answer(handle: &Handle, grpc: &Grpc, certified: Option<&UserInfo>, requ
         return grpc.call(user, request).await;
     }
     let (mut head, body) = request.into_parts();
-    if proxy::is_proxied(&RequestInfo::parse(&head.method, &head.uri)) {
+    if handle.server().passes_on(&RequestInfo::parse(&head.method, &head.uri)) {
         head.extensions.insert(Arc::new(StreamedBody(parking_lot::Mutex::new(Some(body)))));
         return handle.call(user, Request::from_parts(head, bytes::Bytes::new())).await;
     }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     addresses::ServiceNetwork,
     admission::{self, Chain, Operation},
+    aggregation::{self, Aggregator},
     audit,
     auth::{Authenticator, Objects, UserInfo, impersonation::Impersonation},
     authorization::{self, Attributes, Authorizer},
@@ -39,6 +40,7 @@ use crate::{
     metrics::Metrics,
     negotiate, proxy,
     request::RequestInfo,
+    resource_metrics,
     response::{self, Body},
     storage::{Storage, keys},
 };
@@ -64,6 +66,8 @@ pub struct Options {
     pub audit: Option<audit::Log>,
     /// The way to the nodes; without it there are no logs and no commands.
     pub kubelet: Option<Arc<crate::kubelet::KubeletClient>>,
+    /// What servers that extend this one are told about trust.
+    pub trust: aggregation::Trust,
 }
 
 impl Options {
@@ -110,6 +114,10 @@ pub struct ApiServer {
     pub shutdown: CancellationToken,
     /// Open watches.
     pub watches: Arc<Watches>,
+    /// What others serve.
+    pub aggregator: Aggregator,
+    /// What nodes and pods use.
+    pub resource_metrics: resource_metrics::Collector,
     counters: Metrics,
     gate: Arc<Gate>,
     bootstrapped: std::sync::atomic::AtomicBool,
@@ -140,6 +148,7 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
     }
     let gate = Arc::new(Gate::new(REQUESTS_MAX, &mut metrics));
     flowcontrol::start(Arc::clone(&storage.caches), Arc::clone(&gate), shutdown.clone());
+    let collector = resource_metrics::Collector::start(storage.clone(), options.kubelet.clone(), shutdown.clone());
     let server = ApiServer {
         options,
         storage,
@@ -149,12 +158,16 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
         metrics: Mutex::new(metrics),
         shutdown,
         watches: Arc::default(),
+        aggregator: Aggregator::begin(),
+        resource_metrics: collector,
         counters,
         gate,
         bootstrapped: false.into(),
     };
     let handle = Handle { server: Arc::new(server) };
     tokio::spawn(crate::custom::controller::run(handle.clone(), handle.server.shutdown.clone()));
+    tokio::spawn(aggregation::register::run(handle.clone(), handle.server.shutdown.clone()));
+    tokio::spawn(aggregation::follow::run(handle.clone(), handle.server.shutdown.clone()));
     handle
 }
 
@@ -213,7 +226,7 @@ impl Handle {
 impl ApiServer {
     async fn handle(&self, mut call: Call) -> Response<Body> {
         let began = std::time::Instant::now();
-        let labels = self.counters.labels(&call.info);
+        let labels = self.counters.labels(&call.info, self.serves(&call.info));
         let record = self.begin_record(&call);
         let work = std::panic::AssertUnwindSafe(self.admitted(&mut call)).catch_unwind();
         let response = match work.await {
@@ -230,7 +243,7 @@ impl ApiServer {
             None => response,
         };
         // What others answer passes as it is.
-        if proxy::is_proxied(&call.info) { response } else { response::compress(&call.headers, response) }
+        if self.passes_on(&call.info) { response } else { response::compress(&call.headers, response) }
     }
 
     /// Who speaks, and when it is their turn.
@@ -273,8 +286,11 @@ impl ApiServer {
 
     async fn authorized(&self, call: &Call) -> Result<Response<Body>, Status> {
         self.authorize(&call.user, &Attributes::of_request(&call.info)).await?;
+        if let Some(extension) = self.aggregator.table().of_path(&call.info.path) {
+            return aggregation::forward::answer(self, call, extension).await;
+        }
         if !call.info.is_resource {
-            return paths::answer(self, call);
+            return paths::answer(self, call).await;
         }
         let info = &call.info;
         let resource = self.find(&info.group, &info.version, &info.resource).await?;
@@ -326,6 +342,20 @@ impl ApiServer {
             authorization::Decision::Allowed(_) => Ok(()),
             authorization::Decision::Denied(reason) => Err(attributes.forbidden(user, &reason)),
         }
+    }
+
+    /// Whether a request is for a resource that is known: names of clients' own making become no labels.
+    fn serves(&self, info: &RequestInfo) -> bool {
+        let (group, version, plural) = (info.group.as_str(), info.version.as_str(), info.resource.as_str());
+        let known = registry::find(group, version, plural).or_else(|| self.storage.caches.custom.find(group, version, plural));
+        known.is_some() || self.aggregator.table().find(group, version).is_some_and(|extension| extension.has(plural))
+    }
+
+    /// Whether body and answer of a request are passed on as they come, for somebody else answers it.
+    #[must_use]
+    pub fn passes_on(&self, info: &RequestInfo) -> bool {
+        let remote = |extension: &aggregation::Extension| matches!(extension.backend, aggregation::Backend::Remote(_));
+        proxy::is_proxied(info) || self.aggregator.table().of_path(&info.path).is_some_and(remote)
     }
 
     /// The resource that a path names. One that this server does not know may be of a definition that it has not heard

@@ -1,7 +1,7 @@
 //! Keys and certificates of a cluster.
 //!
-//! Two authorities: one for the API and the nodes, one for the store's members and clients, so
-//! that a node's certificate opens no store. Leaf certificates name a user in the common name and
+//! Three authorities: one for the API and the nodes; one for the store's members and clients, so
+//! that a node's certificate opens no store; one for what API servers show to those that extend them. Leaf certificates name a user in the common name and
 //! groups in the organization, as Kubernetes reads them:
 //! <https://kubernetes.io/docs/setup/best-practices/certificates/>.
 

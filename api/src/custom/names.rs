@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{definition::Names, structural};
-use crate::object::meta;
+use crate::object::set_condition;
 
 /// Names that are taken in a group.
 #[derive(Clone, Debug, Default)]
@@ -61,32 +61,6 @@ fn accept(requested: &Names, accepted: &Names, taken: &Taken) -> (Names, Option<
     (names, problem)
 }
 
-fn condition(object: &Value, type_: &str) -> Option<Value> {
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array)?;
-    conditions.iter().find(|condition| condition["type"] == type_).cloned()
-}
-
-/// Sets a condition; the time of transition stays where the status does.
-pub fn set_condition(object: &mut Value, type_: &str, status: &str, reason: &str, message: &str, now: Timestamp) {
-    let old = condition(object, type_);
-    let since = match old {
-        Some(old) if old["status"] == status => old["lastTransitionTime"].clone(),
-        _ => json!(meta::time(now)),
-    };
-    let new = json!({ "type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": since });
-    if !object["status"].is_object() {
-        object["status"] = json!({});
-    }
-    if !object["status"]["conditions"].is_array() {
-        object["status"]["conditions"] = json!([]);
-    }
-    let Some(conditions) = object["status"]["conditions"].as_array_mut() else { return };
-    match conditions.iter_mut().find(|condition| condition["type"] == type_) {
-        Some(condition) => *condition = new,
-        None => conditions.push(new),
-    }
-}
-
 /// The definition with its status as it should be.
 #[must_use]
 pub fn reconcile(object: &Value, taken: &Taken, now: Timestamp) -> Value {
@@ -124,6 +98,8 @@ pub fn reconcile(object: &Value, taken: &Taken, now: Timestamp) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn definition() -> Value {

@@ -3,7 +3,7 @@
 //! In: decoded objects. Out: defaults, field errors, table rows. Facts and words are v1.36's.
 
 mod admissionregistration;
-mod apiregistration;
+pub mod apiregistration;
 mod apps;
 mod autoscaling;
 mod batch;

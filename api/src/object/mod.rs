@@ -6,6 +6,7 @@
 //! Invariant: canonical bytes begin with kind, apiVersion and metadata and carry no resource
 //! version; that is the store's revision, spliced in when an object leaves the store.
 
+mod conditions;
 mod encoded;
 mod generate;
 mod header;
@@ -13,6 +14,7 @@ pub mod meta;
 mod prepare;
 mod validate;
 
+pub use conditions::{condition, set_condition};
 pub use encoded::{Encoded, ObjectError, list_chunks, stored_bytes};
 pub use generate::generate_name;
 pub use header::{Header, Labels, OwnerReference};

@@ -21,6 +21,7 @@ use crate::status::Status;
 use crate::strategy::Strategy;
 
 mod entries;
+pub mod priority;
 pub mod reviews;
 mod stored;
 mod update;
@@ -70,7 +71,11 @@ pub struct Subresource {
 
 static RESOURCES: LazyLock<Vec<Resource>> = LazyLock::new(|| {
     let mut resources: Vec<Resource> = entries::ENTRIES.iter().map(resource).collect();
-    let rank = |resource: &Resource| (group_rank(resource.key.group), Reverse(resource.key.version), resource.key.plural);
+    // The core group has documents of its own, which come first.
+    let rank = |resource: &Resource| {
+        let (key, (group, version)) = (resource.key, priority::of_served(resource.key.group, resource.key.version));
+        (!key.group.is_empty(), Reverse(group), key.group, Reverse(version), key.plural)
+    };
     resources.sort_by_key(rank);
     resources
 });
@@ -100,35 +105,6 @@ static BY_PATH: LazyLock<HashMap<(&'static str, &'static str, &'static str), usi
 /// The table lives as long as the process, and so may its text.
 fn singular(key: &ResourceKey) -> &'static str {
     key.kind.to_lowercase().leak()
-}
-
-/// Order in which discovery names the groups; clients resolve a short name to the first that has it.
-const GROUPS: [&str; 21] = [
-    "",
-    "apiregistration.k8s.io",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-    "discovery.k8s.io",
-    "resource.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
-];
-
-fn group_rank(group: &str) -> usize {
-    GROUPS.iter().position(|known| *known == group).unwrap_or(GROUPS.len())
 }
 
 /// Every resource, groups in the order of discovery, resources by name.

@@ -58,6 +58,12 @@ impl UserInfo {
         Self::authenticated("system:apiserver", [GROUP_MASTERS])
     }
 
+    /// The API server, where it asks servers that extend it on its own behalf.
+    #[must_use]
+    pub fn aggregator() -> Self {
+        Self { name: "system:kube-aggregator".to_owned(), groups: vec![GROUP_MASTERS.to_owned()], ..Self::default() }
+    }
+
     /// A service account.
     #[must_use]
     pub fn service_account(namespace: &str, name: &str, uid: &str) -> Self {

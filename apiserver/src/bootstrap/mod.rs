@@ -13,11 +13,17 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::{Method, Request};
 use http_body_util::BodyExt;
-use kontiki_api::resources::{NAMESPACES, PRIORITY_CLASSES, ResourceKey, SERVICE_CIDRS, SERVICES};
+use kontiki_api::resources::{CONFIG_MAPS, NAMESPACES, PRIORITY_CLASSES, ResourceKey, SERVICE_CIDRS, SERVICES};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::{addresses::ServiceNetwork, auth::UserInfo, flowcontrol, service::Handle};
+use crate::{
+    addresses::ServiceNetwork,
+    aggregation,
+    auth::UserInfo,
+    flowcontrol,
+    service::{Handle, Options},
+};
 
 /// Wait before what failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -29,7 +35,7 @@ const NAMESPACE_NAMES: [&str; 4] = ["default", "kube-system", "kube-public", "ku
 /// ready; afterwards keeps the endpoints of the API true.
 pub async fn run(handle: Handle, cancel: CancellationToken) {
     let options = &handle.server().options;
-    for step in steps(options.service_network, options.advertise.port()) {
+    for step in steps(options) {
         let made = futures::stream::iter(step).for_each_concurrent(AT_ONCE, |(key, object)| {
             let (handle, cancel) = (&handle, &cancel);
             async move { ensure_until_done(handle, &key, &object, cancel).await }
@@ -79,8 +85,12 @@ async fn ensure(handle: &Handle, key: &ResourceKey, object: &Value) -> Result<()
     if status != 200 {
         return exists(ask(handle, Method::POST, &key.path(namespace, ""), Bytes::from(object.to_string())).await?);
     }
-    let is_role = key.group == "rbac.authorization.k8s.io";
-    match roles::reconciled(&found, object).filter(|_| is_role) {
+    let mended = match *key {
+        CONFIG_MAPS => aggregation::reconciled(&found, object),
+        _ if key.group == "rbac.authorization.k8s.io" => roles::reconciled(&found, object),
+        _ => None,
+    };
+    match mended {
         // A conflict means that somebody else changes it now: it is looked at again.
         Some(mended) => match ask(handle, Method::PUT, &path, Bytes::from(mended.to_string())).await? {
             (200, _) => Ok(()),
@@ -91,14 +101,16 @@ async fn ensure(handle: &Handle, key: &ResourceKey, object: &Value) -> Result<()
 }
 
 /// Everything that is created: steps in order, the objects of a step at once.
-fn steps(network: ServiceNetwork, api_port: u16) -> [Vec<(ResourceKey, Value)>; 2] {
+fn steps(options: &Options) -> [Vec<(ResourceKey, Value)>; 2] {
+    let network = options.service_network;
     let namespace = |name: &&str| {
         let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         (NAMESPACES, object)
     };
     let mut objects = roles::all();
     objects.push(service_cidr(network));
-    objects.extend(services(network, api_port));
+    objects.extend(services(network, options.advertise.port()));
+    objects.push(options.trust.config_map());
     objects.extend(flowcontrol::objects());
     objects.extend(PRIORITY_CLASSES_OF_SYSTEM.map(priority_class));
     [NAMESPACE_NAMES.iter().map(namespace).collect(), objects]

@@ -5,12 +5,15 @@ use kontiki_api::resources::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS
 use serde_json::{Map, Value, json};
 
 const TABLE: &str = include_str!("roles-1.36.txt");
-/// What this binary does differently: all controllers share one identity, and a node is its own proxy.
+/// What this binary does differently: all controllers share one identity, a node is its own proxy, and
+/// figures are served to whoever may look, with nothing installed.
 const OWN: &str = "\
 role kontiki:controller-manager
   * | * | create delete deletecollection get list patch update watch
   rbac.authorization.k8s.io | clusterroles | escalate
   certificates.k8s.io | signers | approve sign | kubernetes.io/*
+role system:aggregated-metrics-reader part-of:admin part-of:edit part-of:view
+  metrics.k8s.io | nodes pods | get list watch
 bind kontiki:controller-manager kontiki:controller-manager user=system:kube-controller-manager
 bind kontiki:node-proxier system:node-proxier group=system:nodes
 ";
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn roles_are_kubernetes() {
-        assert_eq!(all().iter().filter(|(key, _)| *key == CLUSTER_ROLES).count(), 69 + 1);
+        assert_eq!(all().iter().filter(|(key, _)| *key == CLUSTER_ROLES).count(), 69 + 2);
         let view = find(&CLUSTER_ROLES, "view");
         assert_eq!(view["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"], "true");
         let selector = json!([{"matchLabels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}}]);

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use kontiki_api::{
     custom::{
         definition::{CLEANUP_FINALIZER, Definition, Names},
-        names::{Taken, reconcile, set_condition},
+        names::{Taken, reconcile},
     },
-    object::meta,
+    object::{meta, set_condition},
     registry::{self, Resource},
     resources::CUSTOM_RESOURCE_DEFINITIONS,
     status::Status,

@@ -24,7 +24,7 @@ pub struct CustomResources {
 #[derive(Default)]
 pub struct Table {
     /// Changes of the definitions that went into it.
-    changes: (u64, i64),
+    pub(crate) changes: (u64, i64),
     definitions: BTreeMap<String, (i64, Arc<Definition>)>,
     by_path: HashMap<String, &'static Resource>,
     /// Served resources, in the order of discovery.

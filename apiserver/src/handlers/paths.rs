@@ -6,6 +6,7 @@ use kontiki_api::{discovery, registry, status::Status};
 use serde_json::{Value, json};
 
 use crate::{
+    aggregation,
     response::{self, Body},
     service::{ApiServer, Call},
 };
@@ -14,13 +15,14 @@ use crate::{
 pub const KUBERNETES_VERSION: (&str, &str, &str) = ("1", "36", "v1.36.2+kontiki");
 
 /// Answers a path that is no resource.
-pub fn answer(server: &ApiServer, call: &Call) -> Result<Response<Body>, Status> {
+pub async fn answer(server: &ApiServer, call: &Call) -> Result<Response<Body>, Status> {
     if !matches!(call.info.verb.as_str(), "get" | "head") {
         return Err(Status::method_not_allowed());
     }
     let table = server.storage.caches.custom.table();
     let served = registry::with_custom(&table.resources);
     let served = served.as_slice();
+    let others = server.aggregator.table();
     let parts: Vec<&str> = call.info.path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         [] => Ok(response::json(StatusCode::OK, &json!({ "paths": PATHS }))),
@@ -28,17 +30,25 @@ pub fn answer(server: &ApiServer, call: &Call) -> Result<Response<Body>, Status>
         ["healthz" | "livez", ..] => Ok(health(call, &[("ping", None)])),
         ["readyz", ..] => Ok(health(call, &server.readiness())),
         ["metrics"] => metrics(server),
-        ["api"] => Ok(discover(call, served, true, || Some(discovery::api_versions(&server.options.advertise_address())))),
-        ["apis"] => Ok(discover(call, served, false, || Some(discovery::api_group_list(served)))),
+        ["api"] => Ok(match aggregated_form(call) {
+            Some(form) => in_form(call, form, &discovery::aggregated(served, true, form)),
+            None => listed(call, &discovery::api_versions(&server.options.advertise_address())),
+        }),
+        ["apis"] => Ok(match aggregated_form(call) {
+            Some(form) => {
+                in_form(call, form, &aggregation::discovery::aggregated(discovery::aggregated(served, false, form), &others))
+            }
+            None => listed(call, &aggregation::discovery::group_list(discovery::api_group_list(served), &others)),
+        }),
         ["api", version] => found(discovery::api_resource_list(served, "", version)),
-        ["apis", group] => found(discovery::api_group(served, group)),
+        ["apis", group] => found(aggregation::discovery::group(discovery::api_group(served, group), group, &others)),
         ["apis", group, version] => found(discovery::api_resource_list(served, group, version)),
         [".well-known", "openid-configuration"] => {
             let keys = server.authenticator.keys();
             Ok(published("application/json", &crate::auth::keys::discovery_document(server.authenticator.issuer(), keys)))
         }
         ["openid", "v1", "jwks"] => Ok(published("application/jwk-set+json", &server.authenticator.keys().web_keys())),
-        ["openapi", rest @ ..] => crate::openapi::answer(server, call, rest),
+        ["openapi", rest @ ..] => crate::openapi::answer(server, call, rest).await,
         _ => Err(Status::no_such_path()),
     }
 }
@@ -69,25 +79,29 @@ fn found(document: Option<Value>) -> Result<Response<Body>, Status> {
     document.map(|document| response::json(StatusCode::OK, &document)).ok_or_else(Status::no_such_path)
 }
 
-/// Discovery at `/api` and `/apis`: aggregated where the client asks for it.
-fn discover(call: &Call, served: discovery::Served<'_>, core: bool, legacy: impl Fn() -> Option<Value>) -> Response<Body> {
+/// The version of aggregated discovery that a client asks for; `None` if it wants the legacy form.
+fn aggregated_form(call: &Call) -> Option<&'static str> {
     let accept = call.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     for entry in accept.split(',') {
-        let form = discovery::AGGREGATED_VERSIONS.iter().find(|version| {
+        let form = discovery::AGGREGATED_VERSIONS.into_iter().find(|version| {
             entry.contains("as=APIGroupDiscoveryList")
                 && entry.contains("application/json")
                 && entry.split(';').any(|part| part.trim() == format!("v={version}"))
         });
-        if let Some(version) = form {
-            let body = discovery::aggregated(served, core, version).to_string();
-            let media = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-            return tagged(call, &media, body);
-        }
-        if entry.trim() == "application/json" {
-            break;
+        if form.is_some() || entry.trim() == "application/json" {
+            return form;
         }
     }
-    tagged(call, "application/json", legacy().unwrap_or_default().to_string())
+    None
+}
+
+fn in_form(call: &Call, form: &str, document: &Value) -> Response<Body> {
+    let media = format!("application/json;g=apidiscovery.k8s.io;v={form};as=APIGroupDiscoveryList");
+    tagged(call, &media, document.to_string())
+}
+
+fn listed(call: &Call, document: &Value) -> Response<Body> {
+    tagged(call, "application/json", document.to_string())
 }
 
 /// A document with an ETag; 304 to a client that has it.

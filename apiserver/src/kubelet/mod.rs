@@ -77,6 +77,27 @@ impl KubeletClient {
         self.connector.clone()
     }
 
+    /// Reads what a kubelet answers, as a whole, within a deadline.
+    pub async fn get(
+        &self,
+        address: &str,
+        port: u16,
+        path: &str,
+        bytes_max: usize,
+        deadline: std::time::Duration,
+    ) -> Result<Bytes, String> {
+        let request = Request::builder().uri(path).header(header::HOST, address).body(Full::new(Bytes::new()));
+        let request = request.map_err(|error| error.to_string())?;
+        let exchange = async {
+            let response = self.send(address, port, request).await?;
+            let code = response.status();
+            let body = http_body_util::Limited::new(response.into_body(), bytes_max).collect().await;
+            let body = body.map_err(|error| error.to_string())?.to_bytes();
+            if code == StatusCode::OK { Ok(body) } else { Err(format!("{code}: {}", String::from_utf8_lossy(&body))) }
+        };
+        tokio::time::timeout(deadline, exchange).await.unwrap_or_else(|_| Err("context deadline exceeded".to_owned()))
+    }
+
     async fn send(&self, address: &str, port: u16, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
         let connect = async {
             let stream = TcpStream::connect((address, port)).await.map_err(|error| error.to_string())?;
@@ -119,17 +140,19 @@ async fn target(server: &ApiServer, pod: &Value) -> Result<Target, Status> {
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", meta::name(pod))));
     }
     let node = fetch(server, &NODES, "", node).await?;
-    let addresses = node.pointer("/status/addresses").and_then(Value::as_array).into_iter().flatten();
-    let mut internal =
-        addresses.filter(|address| address["type"] == "InternalIP").filter_map(|address| address["address"].as_str());
-    let address = internal.next().ok_or_else(|| Status::internal_error(format!("node {} has no address", meta::name(&node))))?;
+    let without = || Status::internal_error(format!("node {} has no address", meta::name(&node)));
+    let (address, port) = address_of(&node).ok_or_else(without)?;
+    Ok(Target { namespace: meta::namespace(pod).to_owned(), pod: meta::name(pod).to_owned(), address, port })
+}
+
+/// Address and port of a node's kubelet.
+#[must_use]
+pub fn address_of(node: &Value) -> Option<(String, u16)> {
+    let mut addresses = node.pointer("/status/addresses").and_then(Value::as_array).into_iter().flatten();
+    let internal = addresses.find(|address| address["type"] == "InternalIP")?["address"].as_str()?;
     let port = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
-    Ok(Target {
-        namespace: meta::namespace(pod).to_owned(),
-        pod: meta::name(pod).to_owned(),
-        address: address.to_owned(),
-        port: port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0).unwrap_or(PORT),
-    })
+    let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0).unwrap_or(PORT);
+    Some((internal.to_owned(), port))
 }
 
 /// The container that a request means.

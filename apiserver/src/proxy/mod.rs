@@ -7,15 +7,15 @@
 
 mod connect;
 mod html;
+pub(crate) mod pass;
 mod rewrite;
 mod target;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use kontiki_api::{
     registry::Resource,
     resources::{NODES, PODS, SERVICES},
@@ -26,24 +26,13 @@ use parking_lot::Mutex;
 use self::rewrite::Page;
 use crate::{
     request::RequestInfo,
-    response::{self, Body, BodyError},
+    response::{self, Body},
     service::{ApiServer, Call},
 };
 
 /// Methods that are passed on.
 const METHODS: [Method; 7] =
     [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
-/// Headers that concern one connection alone.
-const HOP_BY_HOP: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-];
 /// What another origin may do with an answer is for the API server to say.
 const CROSS_ORIGIN: [&str; 6] = [
     "access-control-allow-credentials",
@@ -65,9 +54,6 @@ pub fn is_proxied(info: &RequestInfo) -> bool {
     info.is_resource && info.subresource == "proxy" && info.group.is_empty()
 }
 
-/// A body on its way to the other side.
-type Outgoing = UnsyncBoxBody<Bytes, BodyError>;
-
 /// Answers a request for `proxy`.
 pub async fn answer(server: &ApiServer, call: &Call, resource: &Resource) -> Result<Response<Body>, Status> {
     if !METHODS.contains(&call.info.method) {
@@ -81,37 +67,25 @@ pub async fn answer(server: &ApiServer, call: &Call, resource: &Resource) -> Res
         _ => return Err(Status::no_such_path()),
     };
     let path = rewrite::split(&info.path).ok_or_else(Status::no_such_path)?;
-    let upgrade = call.upgrade.lock().take().filter(|_| is_upgrade(&call.headers));
+    let upgrade = call.upgrade.lock().take().filter(|_| pass::is_upgrade(&call.headers));
     if upgrade.is_none() && path.rest.is_empty() && matches!(info.method, Method::GET | Method::HEAD) {
         return redirect(&info.path, &info.raw_query);
     }
     let page = Page::new(call, path.prefix, &target);
-    let mut request = outgoing(call, &path, upgrade.is_some())?;
+    let mut request = pass::outgoing(call, path.rest, upgrade.is_some())?;
     if upgrade.is_none() {
         page.announce(request.headers_mut(), path.rest);
     }
     let unreachable = |error: String| Status::service_unavailable(format!("error trying to reach service: {error}"));
-    let mut found = connect::send(server, &target, request).await.map_err(unreachable)?;
+    let found = connect::send(server, &target, request).await.map_err(unreachable)?;
     match upgrade {
-        Some(near) if found.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            let far = hyper::upgrade::on(&mut found);
-            tokio::spawn(join(near, far));
-            let mut answer = Response::new(response::full(Bytes::new()));
-            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            *answer.headers_mut() = found.headers().clone();
-            Ok(answer)
-        }
+        Some(near) if found.status() == StatusCode::SWITCHING_PROTOCOLS => Ok(pass::switch(near, found)),
         Some(_) if found.status().as_u16() < 400 => {
             let code = found.status().as_u16();
             Err(Status::internal_error(format!("invalid upgrade response: status code {code}")))
         }
         _ => incoming(found, &page).await,
     }
-}
-
-fn is_upgrade(headers: &HeaderMap) -> bool {
-    let connection = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    connection.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 /// A path that ends at `proxy` names a folder.
@@ -124,58 +98,11 @@ fn redirect(path: &str, query: &str) -> Result<Response<Body>, Status> {
     Ok(answer)
 }
 
-/// The request as the other side gets it.
-fn outgoing(call: &Call, path: &rewrite::Split<'_>, upgrading: bool) -> Result<Request<Outgoing>, Status> {
-    let info = &call.info;
-    let rest = if path.rest.is_empty() { "/" } else { path.rest };
-    let text = if info.raw_query.is_empty() { rest.to_owned() } else { format!("{rest}?{}", info.raw_query) };
-    let uri: Uri = text.parse().map_err(|_| Status::bad_request(format!("invalid path {text:?}")))?;
-    let streamed = call.streamed.as_ref().and_then(|streamed| streamed.0.lock().take());
-    let body = match streamed {
-        Some(body) if !upgrading => body.map_err(|error| Box::new(error) as BodyError).boxed_unsync(),
-        _ => Full::new(call.body.clone()).map_err(|never| match never {}).boxed_unsync(),
-    };
-    let mut request = Request::new(body);
-    *request.method_mut() = info.method.clone();
-    *request.uri_mut() = uri;
-    let named = connection_headers(&call.headers);
-    for (name, value) in &call.headers {
-        let hop = HOP_BY_HOP.contains(&name.as_str()) || named.contains(name);
-        // The caller's own rights end here: the other side must not be able to use them.
-        let secret = *name == header::AUTHORIZATION || name.as_str().starts_with("impersonate-");
-        let upgrade = upgrading && (*name == header::CONNECTION || *name == header::UPGRADE);
-        if upgrade || (!hop && !secret && *name != header::UPGRADE) {
-            request.headers_mut().append(name.clone(), value.clone());
-        }
-    }
-    if !request.headers().contains_key(header::HOST)
-        && let Ok(host) = HeaderValue::from_str(&info.authority)
-    {
-        request.headers_mut().insert(header::HOST, host);
-    }
-    if let Some(address) = &call.peer {
-        let before = call.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
-        let all = before.map_or_else(|| address.to_string(), |before| format!("{before}, {address}"));
-        if let Ok(value) = HeaderValue::from_str(&all) {
-            request.headers_mut().insert("x-forwarded-for", value);
-        }
-    }
-    Ok(request)
-}
-
-/// Headers that `Connection` names: they are for one connection too.
-fn connection_headers(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).filter_map(|token| token.trim().parse().ok()).collect()
-}
-
 /// The answer as the client gets it.
 async fn incoming(found: Response<Incoming>, page: &Page) -> Result<Response<Body>, Status> {
     let (mut head, body) = found.into_parts();
-    for name in connection_headers(&head.headers) {
-        head.headers.remove(name);
-    }
-    for name in HOP_BY_HOP.into_iter().chain(CROSS_ORIGIN) {
+    pass::clean(&mut head.headers);
+    for name in CROSS_ORIGIN {
         head.headers.remove(name);
     }
     if let Some(location) = head.headers.get(header::LOCATION) {
@@ -183,10 +110,10 @@ async fn incoming(found: Response<Incoming>, page: &Page) -> Result<Response<Bod
         if let Ok(location) = HeaderValue::from_str(&page.link(location)) {
             head.headers.insert(header::LOCATION, location);
         }
-        return Ok(Response::from_parts(head, pass(body)));
+        return Ok(Response::from_parts(head, pass::body(body)));
     }
     if !is_plain_html(&head.headers) {
-        return Ok(Response::from_parts(head, pass(body)));
+        return Ok(Response::from_parts(head, pass::body(body)));
     }
     let (read, rest) = read_page(body).await.map_err(|error| Status::internal_error(error.to_string()))?;
     head.headers.remove(header::CONTENT_LENGTH);
@@ -194,15 +121,11 @@ async fn incoming(found: Response<Incoming>, page: &Page) -> Result<Response<Bod
         None => response::full(Bytes::from(html::rewrite(&read, |link| page.link(link)))),
         Some(rest) => {
             let all = futures::stream::once(async { Ok(http_body::Frame::data(read)) })
-                .chain(http_body_util::BodyStream::new(pass(rest)));
+                .chain(http_body_util::BodyStream::new(pass::body(rest)));
             http_body_util::StreamBody::new(all).boxed_unsync()
         }
     };
     Ok(Response::from_parts(head, body))
-}
-
-fn pass(body: Incoming) -> Body {
-    body.map_err(|error| Box::new(error) as BodyError).boxed_unsync()
 }
 
 fn is_plain_html(headers: &HeaderMap) -> bool {
@@ -223,16 +146,6 @@ async fn read_page(mut body: Incoming) -> Result<(Bytes, Option<Incoming>), hype
         }
     }
     Ok((Bytes::from(read), None))
-}
-
-async fn join(near: hyper::upgrade::OnUpgrade, far: hyper::upgrade::OnUpgrade) {
-    match tokio::try_join!(near, far) {
-        Ok((near, far)) => {
-            // Either side may end the session as it likes.
-            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(near), &mut TokioIo::new(far)).await;
-        }
-        Err(error) => tracing::debug!(%error, "a proxied session did not come about"),
-    }
 }
 
 #[cfg(test)]

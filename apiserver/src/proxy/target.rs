@@ -9,10 +9,7 @@ use kontiki_api::{
 };
 use serde_json::Value;
 
-use crate::{service::ApiServer, storage::ListOptions};
-
-/// Port of the kubelet where the node does not say.
-const KUBELET_PORT: u16 = 10250;
+use crate::{kubelet, service::ApiServer, storage::ListOptions};
 
 /// Where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,11 +134,8 @@ pub async fn node(server: &ApiServer, id: &str) -> Result<Target, Status> {
 }
 
 fn of_node(node: &Value, scheme: &str, port: &str) -> Result<Target, Status> {
-    let address = items(node, "/status/addresses").find(|address| address["type"] == "InternalIP");
-    let host = address.and_then(|address| address["address"].as_str()).filter(|address| is_reachable(address));
-    let host = host.ok_or_else(|| Status::bad_request("address not allowed"))?.to_owned();
-    let own = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
-    let own = own.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0).unwrap_or(KUBELET_PORT);
+    let address = kubelet::address_of(node).filter(|(address, _)| is_reachable(address));
+    let (host, own) = address.ok_or_else(|| Status::bad_request("address not allowed"))?;
     let number = if port.is_empty() { own } else { port.parse().map_err(|_| Status::bad_request("invalid port"))? };
     let kubelet = number == own;
     Ok(Target { host, port: number, tls: kubelet || scheme == "https", kubelet })

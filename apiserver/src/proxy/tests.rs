@@ -55,7 +55,7 @@ async fn a_request_travels_and_its_links_come_back_through_the_proxy() {
     let target = target::Target { host: "127.0.0.1".into(), port, tls: false, kubelet: false };
     let split = rewrite::split(&call.info.path).unwrap();
     let page = Page::new(&call, split.prefix, &target);
-    let mut request = outgoing(&call, &split, false).unwrap();
+    let mut request = pass::outgoing(&call, split.rest, false).unwrap();
     page.announce(request.headers_mut(), split.rest);
     let found = connect::send(handle.server(), &target, request).await.unwrap();
     let answer = incoming(found, &page).await.unwrap();

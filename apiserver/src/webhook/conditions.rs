@@ -8,10 +8,8 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use kontiki_api::registry::Resource;
-use kontiki_cel::{
-    Budget, Environment, EvalError, Host, Issues, Key, NoTypes, Program, Type, Types, Value as CelValue, from_json,
-};
+use kontiki_api::{expressions::Constructed, registry::Resource};
+use kontiki_cel::{Budget, Environment, EvalError, Host, Issues, Key, NoTypes, Program, Type, Value as CelValue, from_json};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -48,20 +46,6 @@ pub fn compile(source: &str) -> Compiled {
     }
     programs.insert(source.to_owned(), compiled.clone());
     compiled
-}
-
-/// What mutations of policies construct: `Object`, the types of its fields, and `JSONPatch`.
-struct Constructed;
-
-impl Types for Constructed {
-    fn field(&self, object: &str, field: &str) -> Option<Type> {
-        let of_patch = matches!(field, "op" | "path" | "from" | "value");
-        (object != "JSONPatch" || of_patch).then_some(Type::Dyn)
-    }
-
-    fn contains(&self, object: &str) -> bool {
-        object == "JSONPatch" || object == "Object" || object.starts_with("Object.")
-    }
 }
 
 /// JSON as a value of unknown type.

@@ -8,5 +8,7 @@ pub mod conditions;
 mod dispatch;
 pub mod matching;
 mod review;
+#[cfg(test)]
+mod tests;
 
 pub use dispatch::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook, in_version, namespace_of, versions};

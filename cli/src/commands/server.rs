@@ -10,10 +10,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use kontiki_apiserver::{
     addresses::ServiceNetwork,
-    audit,
+    aggregation, audit,
     auth::{certificate, keys::Keys},
     bootstrap,
     kubelet::KubeletClient,
+    outbound::Identity,
     server, service,
 };
 use kontiki_store::{Options as StoreOptions, Service, TlsFiles};
@@ -79,6 +80,18 @@ pub struct Arguments {
     /// Its key
     #[arg(long, env = "KONTIKI_KUBELET_CLIENT_KEY_FILE")]
     kubelet_client_key_file: PathBuf,
+    /// Certificate that this server shows to aggregated API servers
+    #[arg(long, requires = "proxy_client_key_file", env = "KONTIKI_PROXY_CLIENT_CERT_FILE")]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// Its key
+    #[arg(long, requires = "requestheader_client_ca_file", env = "KONTIKI_PROXY_CLIENT_KEY_FILE")]
+    proxy_client_key_file: Option<PathBuf>,
+    /// Authority that signed it, which aggregated API servers are told to trust
+    #[arg(long, requires = "proxy_client_cert_file", env = "KONTIKI_REQUESTHEADER_CLIENT_CA_FILE")]
+    requestheader_client_ca_file: Option<PathBuf>,
+    /// Common names that aggregated API servers are told to trust, separated by commas
+    #[arg(long, default_value = "front-proxy-client", env = "KONTIKI_REQUESTHEADER_ALLOWED_NAMES")]
+    requestheader_allowed_names: String,
     /// Certificate of the authority that signs what CertificateSigningRequests ask for
     #[arg(long, requires = "cluster_signing_key_file", env = "KONTIKI_CLUSTER_SIGNING_CERT_FILE")]
     cluster_signing_cert_file: Option<PathBuf>,
@@ -135,6 +148,7 @@ async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<
         _ => None,
     };
     let options = service::Options {
+        trust: trust(&arguments)?,
         audit,
         kv: Arc::new(store.clone()),
         advertise,
@@ -157,6 +171,22 @@ async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<
     cancel.cancel();
     store.shutdown().await;
     served
+}
+
+/// What aggregated API servers are told about trust.
+fn trust(arguments: &Arguments) -> Result<aggregation::Trust> {
+    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+    let files = (&arguments.proxy_client_cert_file, &arguments.proxy_client_key_file, &arguments.requestheader_client_ca_file);
+    let front_proxy = match files {
+        (Some(certificate), Some(key), Some(authority)) => {
+            let identity = Identity { certificate: read(certificate)?.into_bytes(), key: read(key)?.into_bytes() };
+            let names = arguments.requestheader_allowed_names.split(',').filter(|name| !name.is_empty());
+            let allowed_names = names.map(str::to_owned).collect();
+            Some(Arc::new(aggregation::FrontProxy { identity, authority: read(authority)?, allowed_names }))
+        }
+        _ => None,
+    };
+    Ok(aggregation::Trust { client_authority: read(&arguments.client_ca_file)?, front_proxy })
 }
 
 /// Controllers and scheduler run on every server and act on the one that holds their Lease.

@@ -44,6 +44,7 @@ pub fn provision(paths: &Paths, shape: &Shape, registries: Option<&Path>) -> Res
     let authorities = Authorities {
         cluster: Authority::read_or_generate(&paths.pki(), "ca", "kubernetes")?,
         store: Authority::read_or_generate(&paths.pki(), "store-ca", "kontiki-store")?,
+        front_proxy: Authority::read_or_generate(&paths.pki(), "front-proxy-ca", "front-proxy-ca")?,
     };
     let service_account = service_account_files(&paths.pki())?;
     leaf(&paths.pki(), "store-client", &authorities.store, &Leaf { common_name: "store-client", ..Leaf::default() })?;
@@ -69,6 +70,8 @@ pub fn provision(paths: &Paths, shape: &Shape, registries: Option<&Path>) -> Res
 struct Authorities {
     cluster: Authority,
     store: Authority,
+    /// Signs what servers show to aggregated API servers: it names users to them, so it is nobody else's.
+    front_proxy: Authority,
 }
 
 fn service_account_files(folder: &Path) -> Result<(String, String)> {
@@ -113,6 +116,13 @@ fn provision_node(
     let to_kubelets =
         Leaf { common_name: "kube-apiserver-kubelet-client", organizations: &["system:masters"], ..Leaf::default() };
     leaf(&folder, "apiserver-kubelet-client", &authorities.cluster, &to_kubelets)?;
+    leaf(
+        &folder,
+        "front-proxy-client",
+        &authorities.front_proxy,
+        &Leaf { common_name: "front-proxy-client", ..Leaf::default() },
+    )?;
+    write_atomically(&folder.join("front-proxy-ca.crt"), authorities.front_proxy.certificate().as_bytes(), PUBLIC)?;
     write_atomically(&folder.join("ca.key"), authorities.cluster.key().as_bytes(), SECRET)?;
     write_atomically(&folder.join("store-ca.crt"), authorities.store.certificate().as_bytes(), PUBLIC)?;
     let member = Leaf { common_name: &node.name, organizations: &[], dns_names: &names, addresses: &own };
@@ -162,6 +172,9 @@ fn server_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
         "service-account-signing-key-file": etc.join("service-account.key"),
         "kubelet-client-certificate-file": etc.join("apiserver-kubelet-client.crt"),
         "kubelet-client-key-file": etc.join("apiserver-kubelet-client.key"),
+        "proxy-client-cert-file": etc.join("front-proxy-client.crt"),
+        "proxy-client-key-file": etc.join("front-proxy-client.key"),
+        "requestheader-client-ca-file": etc.join("front-proxy-ca.crt"),
         "service-cluster-ip-range": SERVICE_CIDR,
         "cluster-cidr": POD_CIDR,
         "cluster-domain": CLUSTER_DOMAIN,

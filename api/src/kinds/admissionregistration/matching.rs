@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use kontiki_cel::Type;
 use serde_json::{Value, json};
 
 use crate::{
+    expressions::{Returns, Scope},
     kinds::{
         check::At,
         common::{default, items_mut},
@@ -91,14 +93,21 @@ fn check_words(words: &At<'_>, what: &str, errors: &mut Errors) {
     }
 }
 
+/// Whether an expression is one, and of the right type.
+pub(super) fn compiles(expression: &At<'_>, scope: &Scope, returns: Returns, errors: &mut Errors) -> Option<Type> {
+    scope.check(expression.text(), returns).map_err(|detail| expression.invalid(detail, errors)).ok()
+}
+
 /// Expressions that a request must fulfil besides.
-pub(super) fn check_conditions(conditions: &At<'_>, errors: &mut Errors) {
+pub(super) fn check_conditions(conditions: &At<'_>, scope: &Scope, errors: &mut Errors) {
     conditions.too_many(CONDITIONS_MAX, errors);
     let mut seen = BTreeSet::new();
     for condition in conditions.each() {
         let (name, expression) = (condition.get("name"), condition.get("expression"));
         if expression.text().trim().is_empty() {
             expression.required("", errors);
+        } else {
+            compiles(&expression, scope, Returns::Bool, errors);
         }
         if name.must_be_set(errors) {
             names::qualified_name(name.text()).into_iter().for_each(|reason| name.invalid(reason, errors));

@@ -1,13 +1,15 @@
 //! ValidatingAdmissionPolicy, MutatingAdmissionPolicy, and their bindings.
 //!
-//! What an expression means is judged where expressions are compiled; here is what a table can say.
+//! Expressions are compiled when they are written down; what they mean to a request is judged where it is asked.
 
 use std::collections::BTreeSet;
 
+use kontiki_cel::Type;
 use serde_json::{Value, json};
 
-use super::matching::{self, FAILURE_POLICIES};
+use super::matching::{self, FAILURE_POLICIES, compiles};
 use crate::{
+    expressions::{Returns, Scope},
     kinds::{
         check::At,
         common::{AGE, NAME, age, column, default, items, map_of, name},
@@ -29,14 +31,20 @@ pub static VALIDATING_ADMISSION_POLICY: Kind = Kind {
     defaults: set_defaults,
     validate: |object, errors| {
         let spec = At::root(object).get("spec");
-        check_common(&spec, errors);
+        let mut scope = check_common(&spec, errors);
         let (validations, annotations) = (spec.get("validations"), spec.get("auditAnnotations"));
         if validations.is_empty() && annotations.is_empty() {
             validations.required(NEITHER, errors);
             annotations.required(NEITHER, errors);
         }
-        validations.each().for_each(|validation| check_validation(&validation, errors));
-        check_annotations(&annotations, errors);
+        validations.each().for_each(|validation| check_validation(&validation, &scope, errors));
+        check_annotations(&annotations, &scope, errors);
+        scope.authorizer = false;
+        for computed in validations.each().map(|validation| validation.get("messageExpression")) {
+            if !computed.text().trim().is_empty() {
+                compiles(&computed, &scope, Returns::Text, errors);
+            }
+        }
     },
     columns: &[NAME, column("Validations", "integer", 0, "Rules that a request must keep."), PARAM_KIND, AGE],
     cells: |object, now| cells(object, "/spec/validations", now),
@@ -48,7 +56,8 @@ pub static MUTATING_ADMISSION_POLICY: Kind = Kind {
     defaults: set_defaults,
     validate: |object, errors| {
         let spec = At::root(object).get("spec");
-        check_common(&spec, errors);
+        let mut scope = check_common(&spec, errors);
+        scope.constructs = true;
         let mutations = spec.get("mutations");
         if mutations.is_empty() {
             mutations.required("mutations must contain at least one item", errors);
@@ -61,7 +70,11 @@ pub static MUTATING_ADMISSION_POLICY: Kind = Kind {
                     (true, false) => at.required(&format!("must be specified when patchType is {type_}"), errors),
                     (false, true) => at.invalid(format!("must not be specified when patchType is not {type_}"), errors),
                     (true, true) => {
-                        at.get("expression").must_be_set(errors);
+                        let expression = at.get("expression");
+                        if expression.must_be_set(errors) {
+                            let returns = if field == "jsonPatch" { Returns::Patch } else { Returns::Configuration };
+                            compiles(&expression, &scope, returns, errors);
+                        }
                     }
                     (false, false) => {}
                 }
@@ -127,7 +140,8 @@ fn set_defaults(object: &mut Value) {
     }
 }
 
-fn check_common(spec: &At<'_>, errors: &mut Errors) {
+/// Checks what both kinds of policies have; what their expressions may name.
+fn check_common(spec: &At<'_>, errors: &mut Errors) -> Scope {
     spec.get("failurePolicy").required_one_of(FAILURE_POLICIES, errors);
     let kind = spec.get("paramKind");
     if kind.is_set() {
@@ -151,19 +165,63 @@ fn check_common(spec: &At<'_>, errors: &mut Errors) {
             constraints.get("resourceRules").required("", errors);
         }
     }
-    matching::check_conditions(&spec.get("matchConditions"), errors);
+    let mut scope = Scope::new();
+    scope.params = kind.is_set().then_some(Type::Dyn);
+    matching::check_conditions(&spec.get("matchConditions"), &scope, errors);
     for variable in spec.items("variables") {
-        variable.get("name").must_be_set(errors);
-        if variable.get("expression").text().trim().is_empty() {
-            variable.get("expression").required("expression is not specified", errors);
+        let (name, expression) = (variable.get("name"), variable.get("expression"));
+        if name.text().trim().is_empty() {
+            name.required("name is not specified", errors);
+        } else if !is_identifier(name.text()) {
+            name.invalid("must be a valid CEL identifier", errors);
+        }
+        if expression.text().trim().is_empty() {
+            expression.required("expression is not specified", errors);
+        } else {
+            // One that is wrong is told once, not wherever it is used.
+            let type_ = compiles(&expression, &scope, Returns::Any, errors).unwrap_or(Type::Dyn);
+            scope.declare(name.text(), type_);
         }
     }
+    scope
 }
 
-fn check_validation(validation: &At<'_>, errors: &mut Errors) {
+/// Words that are no names in CEL.
+const RESERVED: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
+fn is_identifier(name: &str) -> bool {
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    begins && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !RESERVED.contains(&name)
+}
+
+fn check_validation(validation: &At<'_>, scope: &Scope, errors: &mut Errors) {
     let [expression, message, computed] = ["expression", "message", "messageExpression"].map(|field| validation.get(field));
     if expression.text().trim().is_empty() {
         expression.required("expression is not specified", errors);
+    } else {
+        compiles(&expression, scope, Returns::Bool, errors);
     }
     for at in [&computed, &message] {
         if !at.is_empty() && at.text().trim().is_empty() {
@@ -176,7 +234,7 @@ fn check_validation(validation: &At<'_>, errors: &mut Errors) {
     validation.get("reason").one_of(REASONS, errors);
 }
 
-fn check_annotations(annotations: &At<'_>, errors: &mut Errors) {
+fn check_annotations(annotations: &At<'_>, scope: &Scope, errors: &mut Errors) {
     if annotations.len() > AUDIT_ANNOTATIONS_MAX {
         annotations.invalid(format!("must not have more than {AUDIT_ANNOTATIONS_MAX} auditAnnotations"), errors);
     }
@@ -188,6 +246,8 @@ fn check_annotations(annotations: &At<'_>, errors: &mut Errors) {
         }
         if value.text().trim().is_empty() {
             value.required("valueExpression is not specified", errors);
+        } else {
+            compiles(&value, scope, Returns::TextOrNull, errors);
         }
     }
 }
@@ -249,6 +309,34 @@ mod tests {
         object["spec"]["validations"] = json!([]);
         let errors = VALIDATING_ADMISSION_POLICY.validate(&object);
         assert_eq!(errors[0].to_string(), format!("spec.validations: Required value: {NEITHER}"));
+    }
+
+    #[test]
+    fn expressions_are_compiled_when_they_are_written_down() {
+        let mut object = json!({"spec": {
+            "matchConditions": [{"name": "m", "expression": "object.metadata.name.startsWith('a')"}],
+            "variables": [{"name": "count", "expression": "size(object.spec.containers)"}, {"name": "odd", "expression": "variables.count % 2 == 1"}],
+            "validations": [{"expression": "variables.odd", "messageExpression": "'have ' + string(variables.count)"}],
+            "auditAnnotations": [{"key": "k", "valueExpression": "variables.odd ? 'odd' : null"}],
+            "matchConstraints": {"resourceRules": [
+                {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]}}});
+        VALIDATING_ADMISSION_POLICY.set_defaults(&mut object);
+        object["spec"]["auditAnnotations"] = json!([{"key": "k", "valueExpression": "variables.odd ? 'odd' : 'even'"}]);
+        assert_eq!(VALIDATING_ADMISSION_POLICY.validate(&object), vec![]);
+        object["spec"]["variables"] = json!([{"name": "odd", "expression": "variables.later"}, {"name": "2", "expression": "1"}]);
+        object["spec"]["validations"] = json!([{"expression": "variables.nothing"}, {"expression": "size('')"}]);
+        object["spec"]["matchConditions"] = json!([{"name": "m", "expression": "params.x"}]);
+        let errors: Vec<_> = VALIDATING_ADMISSION_POLICY.validate(&object).iter().map(ToString::to_string).collect();
+        for (error, words) in errors.iter().zip([
+            "spec.matchConditions[0].expression: Invalid value: \"params.x\": compilation failed: ERROR: <input>:1:1: undeclared",
+            "spec.variables[0].expression: Invalid value: \"variables.later\": compilation failed: ERROR: <input>:1:10: undefined field",
+            "spec.variables[1].name: Invalid value: \"2\": must be a valid CEL identifier",
+            "spec.validations[0].expression: Invalid value: \"variables.nothing\": compilation failed",
+            "spec.validations[1].expression: Invalid value: \"size('')\": must evaluate to bool but got int",
+        ]) {
+            assert!(error.starts_with(words), "{error}");
+        }
+        assert_eq!(errors.len(), 5, "{errors:?}");
     }
 
     #[test]

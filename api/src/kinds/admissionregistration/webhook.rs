@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::matching::{self, FAILURE_POLICIES, MATCH_POLICIES};
 use crate::{
+    expressions::Scope,
     kinds::{
         check::At,
         common::{AGE, NAME, age, column, default, items, items_mut, name},
@@ -91,7 +92,7 @@ fn check(object: &Value, errors: &mut Errors) {
         webhook.get("namespaceSelector").label_selector(errors);
         webhook.get("objectSelector").label_selector(errors);
         check_client(&webhook.get("clientConfig"), errors);
-        matching::check_conditions(&webhook.get("matchConditions"), errors);
+        matching::check_conditions(&webhook.get("matchConditions"), &Scope::new(), errors);
     }
 }
 

@@ -9,14 +9,24 @@ use super::{
 };
 use crate::{
     names,
-    object::{meta, text},
+    object::{meta, set_condition, text},
 };
+
+/// Reason and message of the condition of what the server serves itself.
+pub const LOCAL: (&str, &str) = ("Local", "Local APIServices are always available");
 
 /// APIService.
 pub static API_SERVICE: Kind = Kind {
+    name: names::path_segment,
     defaults: |object| {
         if let Some(service) = object.pointer_mut("/spec/service").and_then(Value::as_object_mut) {
             default(service, "port", 443);
+        }
+    },
+    create: |object, now| {
+        // What the server serves itself it can always serve.
+        if !object["spec"]["service"].is_object() {
+            set_condition(object, "Available", "True", LOCAL.0, LOCAL.1, now);
         }
     },
     validate: |object, errors| {

@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use kontiki_api::{
-    custom::{definition::CLEANUP_FINALIZER, names::set_condition},
-    object::meta,
+    custom::definition::CLEANUP_FINALIZER,
+    object::{meta, set_condition},
     registry::Resource,
     resources::{CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, SERVICES},
     status::Status,

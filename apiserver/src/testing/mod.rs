@@ -1,6 +1,8 @@
 //! An API server over a store in memory, for the tests of this crate.
 #![allow(clippy::unwrap_used)]
 
+pub mod extension;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,6 +30,7 @@ pub fn options() -> Options {
         issuer: "https://kubernetes.default.svc.cluster.local".into(),
         kubelet: None,
         audit: None,
+        trust: crate::aggregation::Trust::default(),
     }
 }
 
