@@ -38,6 +38,72 @@ pub struct Size {
     pub agents: u8,
 }
 
+/// Where a cluster notes what it runs; cheap to hand to threads.
+#[derive(Clone, Debug)]
+pub struct Records {
+    /// Name of the cluster.
+    pub name: String,
+    /// Its folder.
+    pub root: PathBuf,
+    /// How many nodes it has.
+    pub size: Size,
+}
+
+impl Records {
+    /// Folder of one node.
+    #[must_use]
+    pub fn node(&self, node: &str) -> PathBuf {
+        self.root.join("nodes").join(node)
+    }
+
+    /// Names of the servers.
+    #[must_use]
+    pub fn servers(&self) -> Vec<String> {
+        (1..=self.size.servers).map(|number| format!("server-{number}")).collect()
+    }
+
+    /// Names of the agents.
+    #[must_use]
+    pub fn agents(&self) -> Vec<String> {
+        (1..=self.size.agents).map(|number| format!("agent-{number}")).collect()
+    }
+
+    /// Names of all nodes.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<String> {
+        [self.servers(), self.agents()].concat()
+    }
+
+    /// Control group of a node, in the hierarchy of memory or in the only one.
+    #[must_use]
+    pub fn group(&self, node: &str) -> PathBuf {
+        let relative = format!("kontiki/{}/{node}", self.name);
+        let first = Path::new("/sys/fs/cgroup/memory").join(&relative);
+        if first.exists() { first } else { Path::new("/sys/fs/cgroup").join(relative) }
+    }
+
+    /// Process identifier of the supervisor.
+    pub fn supervisor(&self) -> Result<i32> {
+        let noted = std::fs::read_to_string(self.root.join("supervisor.pid")).context("read supervisor.pid")?;
+        noted.trim().parse().context("parse supervisor.pid")
+    }
+
+    /// Processes of a node whose first argument is `word`, in the host's PID namespace.
+    pub fn processes(&self, node: &str, word: &str) -> Result<Vec<i32>> {
+        let group = format!("/kontiki/{}/{node}/", self.name);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").context("read /proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+            let is_word = read("cmdline").split('\0').nth(1) == Some(word);
+            if is_word && read("cgroup").contains(&group) {
+                found.push(pid);
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// A running cluster.
 pub struct Cluster {
     /// Name.
@@ -48,6 +114,7 @@ pub struct Cluster {
     folder: tempfile::TempDir,
     place: Place,
     size: Size,
+    settings: Vec<(String, String)>,
 }
 
 /// The binary under test: `KONTIKI_BINARY`, which `make end-to-end` sets.
@@ -69,7 +136,22 @@ impl Cluster {
         let folder = tempfile::tempdir().context("make a folder")?;
         std::fs::write(folder.path().join("registries.yaml"), mirrors).context("write the mirrors")?;
         let kubeconfig = folder.path().join("kubeconfig");
-        Ok(Self { name: place.name.clone(), kubeconfig, binary: binary.to_owned(), folder, place: place.clone(), size })
+        Ok(Self {
+            name: place.name.clone(),
+            kubeconfig,
+            binary: binary.to_owned(),
+            folder,
+            place: place.clone(),
+            size,
+            settings: Vec::new(),
+        })
+    }
+
+    /// Settings of the nodes' processes, as environment variables; before [`Self::up`].
+    #[must_use]
+    pub fn with(mut self, settings: &[(&str, &str)]) -> Self {
+        self.settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self
     }
 
     /// Runs `kontiki up`: starts the cluster, or finds it.
@@ -93,6 +175,11 @@ impl Cluster {
         self.folder.path()
     }
 
+    /// Stops every node and leaves the data.
+    pub fn stop(&self) -> Result<String> {
+        self.kontiki(&["down", "--name", &self.name, "--keep-data"])
+    }
+
     /// Runs `kontiki down`.
     pub fn down(&self) -> Result<String> {
         self.kontiki(&["down", "--name", &self.name])
@@ -112,28 +199,56 @@ impl Cluster {
 
     fn kontiki(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).env("KONTIKI_STATE", self.state()).env("KUBECONFIG", &self.kubeconfig);
+        command
+            .args(arguments)
+            .env("KONTIKI_STATE", self.state())
+            .env("KUBECONFIG", &self.kubeconfig)
+            .envs(self.settings.clone());
         text(&command.output().context("run kontiki")?)
     }
 
     /// Processes of a node whose first argument is `word`, in the host's PID namespace.
     pub fn processes(&self, node: &str, word: &str) -> Result<Vec<i32>> {
-        let group = format!("/kontiki/{}/{node}/", self.name);
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").context("read /proc")?.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-            let is_word = read("cmdline").split('\0').nth(1) == Some(word);
-            if is_word && read("cgroup").contains(&group) {
-                found.push(pid);
+        self.records().processes(node, word)
+    }
+
+    /// Where it notes what it runs.
+    #[must_use]
+    pub fn records(&self) -> Records {
+        Records { name: self.name.clone(), root: self.state().join(&self.name), size: self.size }
+    }
+
+    /// Port of the API on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.place.port
+    }
+}
+
+impl Cluster {
+    /// Copies all logs to the folder that `KONTIKI_TEST_LOGS` names.
+    fn keep_logs(&self) -> Result<()> {
+        let Some(kept) = std::env::var_os("KONTIKI_TEST_LOGS").map(PathBuf::from) else { return Ok(()) };
+        let records = self.records();
+        for node in records.nodes() {
+            let into = kept.join(&self.name).join(&node);
+            std::fs::create_dir_all(&into).with_context(|| format!("make {}", into.display()))?;
+            for entry in std::fs::read_dir(records.node(&node))?.flatten() {
+                if entry.path().extension().is_some_and(|extension| extension == "log") {
+                    std::fs::copy(entry.path(), into.join(entry.file_name()))?;
+                }
             }
         }
-        Ok(found)
+        std::fs::copy(records.root.join("supervisor.log"), kept.join(&self.name).join("supervisor.log"))?;
+        Ok(())
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if let Err(error) = self.keep_logs() {
+            eprintln!("the logs of cluster {} were not kept: {error:#}", self.name);
+        }
         if let Err(error) = self.down() {
             eprintln!("cluster {} was not taken down: {error:#}", self.name);
         }

@@ -15,7 +15,7 @@ use crate::files::{PUBLIC, write_atomically};
 /// Runs a node until its init ends. Must be called before any thread is started.
 pub fn run(cluster: &str, node: &str) -> Result<ExitCode> {
     let paths = Paths::new(cluster);
-    cgroup::enter(&format!("{}/system", paths.node_cgroup(node)))?;
+    cgroup::enter(&paths.node_system_cgroup(node))?;
     unshare(
         CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWUTS

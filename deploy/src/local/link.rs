@@ -95,6 +95,13 @@ fn pin(path: &Path) -> Result<()> {
     })
 }
 
+/// A node that is started again has the hardware address that it had: its neighbours remember that one, and would send to
+/// nobody for half a minute. Locally administered, the node's own address in it.
+fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x00, a, b, c, d]
+}
+
 /// Connects this process's network namespace to the link: called by a node's init.
 pub fn attach(path: &Path, node: &str, address: Ipv4Addr) -> Result<()> {
     let own = File::open("/proc/self/ns/net").context("open this network namespace")?;
@@ -106,7 +113,8 @@ pub fn attach(path: &Path, node: &str, address: Ipv4Addr) -> Result<()> {
         let (near, far) = (index_of(&handle, &name).await?, index_of(&handle, INTERFACE).await?);
         let near = LinkUnspec::new_with_index(near).controller(bridge).up().build();
         handle.link().set(near).execute().await.context("attach to the bridge")?;
-        let far = LinkUnspec::new_with_index(far).setns_by_fd(own.as_raw_fd()).build();
+        let far =
+            LinkUnspec::new_with_index(far).address(hardware_address(address).to_vec()).setns_by_fd(own.as_raw_fd()).build();
         handle.link().set(far).execute().await.context("move the interface into the node")
     })?;
     on_thread(move || {
@@ -120,4 +128,16 @@ pub fn attach(path: &Path, node: &str, address: Ipv4Addr) -> Result<()> {
             handle.route().add(route).execute().await.context("set the default route")
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_are_local_to_one_interface_and_each_nodes_own() {
+        let [first, second] = [11, 12].map(|last| hardware_address(Ipv4Addr::new(10, 89, 0, last)));
+        assert_ne!(first, second);
+        assert_eq!(first[0] & 0b11, 0b10);
+    }
 }

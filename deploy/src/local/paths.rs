@@ -82,6 +82,12 @@ impl Paths {
         format!("kontiki/{}", self.name)
     }
 
+    /// cgroup of a node's own processes relative to a hierarchy's root; pods lie beside it.
+    #[must_use]
+    pub fn node_system_cgroup(&self, node: &str) -> String {
+        format!("{}/system", self.node_cgroup(node))
+    }
+
     /// cgroup of a node relative to a hierarchy's root.
     #[must_use]
     pub fn node_cgroup(&self, node: &str) -> String {

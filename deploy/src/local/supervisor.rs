@@ -1,5 +1,7 @@
 //! The one process of a local cluster that lives outside its nodes: makes the link, starts and
 //! restarts the nodes, and leads 127.0.0.1 to them.
+//!
+//! Nodes outlive it: one that is started after another was killed finds them running and goes on watching over them.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,6 +22,8 @@ use crate::shape::Node;
 const RESTART_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// How often a file or a process that another process changes is looked at.
 const POLL: Duration = Duration::from_millis(10);
+/// How often a node that is nobody's child is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Starts a supervisor that outlives this process.
 pub fn start(paths: &Paths, name: &str) -> Result<()> {
@@ -77,14 +81,8 @@ pub async fn run(name: &str, cancel: CancellationToken) -> Result<()> {
     let paths = Paths::new(name);
     let _lock = take_lock(&paths)?;
     let shape = provision::read_shape(&paths)?;
-    // What a supervisor before this one left behind has no parent that would restart it.
-    let left = paths.clone();
-    tokio::task::spawn_blocking(move || {
-        cgroup::destroy(&left.cgroup())?;
-        link::create(&left.link())
-    })
-    .await
-    .context("prepare the link")??;
+    let link = paths.link();
+    tokio::task::spawn_blocking(move || link::create(&link)).await.context("prepare the link")??;
     let forwarder = forwarder::start(&paths, &shape, cancel.clone()).await?;
     let mut nodes = tokio::task::JoinSet::new();
     for node in shape.nodes() {
@@ -103,6 +101,7 @@ pub async fn run(name: &str, cancel: CancellationToken) -> Result<()> {
 
 /// Starts a node again and again until `cancel`.
 async fn run_node(paths: Paths, cluster: String, node: Node, cancel: CancellationToken) {
+    watch_over_what_runs(&paths, &node, &cancel).await;
     let mut delay = RESTART_DELAY.0;
     while !cancel.is_cancelled() {
         let started = Instant::now();
@@ -117,6 +116,31 @@ async fn run_node(paths: Paths, cluster: String, node: Node, cancel: Cancellatio
             () = tokio::time::sleep(delay) => {}
         }
         delay = (delay * 2).min(RESTART_DELAY.1);
+    }
+}
+
+/// Whether a node runs: its init is the process that was noted, in the node's own group.
+fn runs(paths: &Paths, node: &Node) -> bool {
+    let noted = fs::read_to_string(paths.init_pid(&node.name)).ok().and_then(|text| text.trim().parse().ok());
+    let processes = cgroup::processes(&paths.node_system_cgroup(&node.name)).unwrap_or_default();
+    noted.is_some_and(|init| processes.contains(&init))
+}
+
+/// Waits for the end of a node that a supervisor before this one has started, if it runs.
+async fn watch_over_what_runs(paths: &Paths, node: &Node, cancel: &CancellationToken) {
+    let mut is_found = false;
+    while !cancel.is_cancelled() && runs(paths, node) {
+        if !is_found {
+            tracing::info!(node = %node.name, "node found running");
+            is_found = true;
+        }
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+    if is_found && !cancel.is_cancelled() {
+        tracing::warn!(node = %node.name, "node ended; it is started again");
     }
 }
 
