@@ -34,7 +34,9 @@ bench: build
 	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo build --release --locked -p kontiki-store --examples
 	tools/bench.sh target/release/kontiki target/release/examples/load target/release/examples/member
 
-chaos: end-to-end
+# Hours of faults; SCENARIO= chooses one, SEED= replays it (chaos-tests/src/scenario/list.rs has the list).
+chaos: build
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && files="$$(tools/test-files.sh)" && KONTIKI_TEST_FILES="$$files" KONTIKI_BINARY=$(CURDIR)/target/release/kontiki KONTIKI_CHAOS=1 SEED=$(SEED) SCENARIO=$(SCENARIO) cargo test --locked -p kontiki-chaos-tests --test chaos -- --nocapture
 
 lint: setup-test
 	cargo fmt --all --check

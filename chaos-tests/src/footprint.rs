@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::{
     check::leaks::Footprint,
@@ -18,14 +19,14 @@ pub fn footprint(cluster: &Records) -> Result<Footprint> {
         let pid = init(cluster, &node)?;
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
         let interfaces = read("net/dev").lines().filter(|line| line.contains(':')).count();
-        let rules = in_network(cluster, &node, &["nft", "list", "ruleset"], "")?;
+        let rules = in_network(cluster, &node, &["nft", "--json", "list", "ruleset"], "")?;
         let (groups, processes) = groups(&cluster.group(&node).join("kubepods"));
         for (kind, count) in [
             // A node also inherits what the machine has mounted when it starts.
             ("mounts", mounts(&read("mountinfo")).difference(&mounts(&machine)).count()),
             ("interfaces", interfaces),
             ("routes", read("net/route").lines().count()),
-            ("rules and elements", rules.matches(['\n', ',']).count()),
+            ("elements of rules", elements(&serde_json::from_str(&rules)?)),
             ("control groups of pods", groups),
             ("processes of pods", processes),
         ] {
@@ -40,12 +41,21 @@ fn mounts(table: &str) -> BTreeSet<&str> {
     table.lines().filter_map(|line| line.split(' ').nth(4)).collect()
 }
 
-/// Groups below one, and processes in them.
+/// Elements of all sets and maps: what a Service or pod has of its own. Chains are shared by Services of one size, and stay.
+fn elements(ruleset: &Value) -> usize {
+    let parts = ruleset["nftables"].as_array().into_iter().flatten();
+    let tables = parts.flat_map(|part| ["set", "map"].map(|kind| &part[kind]["elem"]));
+    tables.filter_map(|elements| elements.as_array().map(Vec::len)).sum()
+}
+
+/// Groups of pods below one, and processes in them.
 fn groups(folder: &Path) -> (usize, usize) {
     let own = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default().lines().count();
     let below = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
     below.fold((0, own), |(count, processes), path| {
         let (more, inside) = groups(&path);
-        (count + 1 + more, processes + inside)
+        // Those of the classes of service stay.
+        let is_pods = path.file_name().is_some_and(|name| name.to_string_lossy().contains("pod"));
+        (count + usize::from(is_pods) + more, processes + inside)
     })
 }

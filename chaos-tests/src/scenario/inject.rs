@@ -114,11 +114,13 @@ fn rules(records: &Records, node: &str, from: From, direction: Direction) -> Str
     format!("table inet chaos {{\n{chains}\n}}\n")
 }
 
-fn cut(records: &Records, node: &str, from: From, direction: Direction) -> Result<()> {
+/// Drops a node's packets until [`mend`].
+pub fn cut(records: &Records, node: &str, from: From, direction: Direction) -> Result<()> {
     in_network(records, node, &["nft", "-f", "-"], &rules(records, node, from, direction)).map(drop)
 }
 
-fn mend(records: &Records, node: &str) -> Result<()> {
+/// Lets them through again.
+pub fn mend(records: &Records, node: &str) -> Result<()> {
     in_network(records, node, &["nft", "delete", "table", "inet", "chaos"], "").map(drop)
 }
 

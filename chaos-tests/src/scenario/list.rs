@@ -45,7 +45,7 @@ pub const SHORT: Scenario = Scenario {
         (Kill(Supervisor), Cluster),
         (Reboot, Cluster),
     ],
-    silence_max: Duration::from_secs(45),
+    silence_max: Duration::from_secs(30),
     ..BASE
 };
 
