@@ -8,7 +8,7 @@ WITH_ROCKSDB = ROCKSDB_LIB_DIR="$$(tools/rocksdb.sh)" && export ROCKSDB_LIB_DIR 
 SHIM := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/shim/kontiki-shim
 WITH_SHIM = cargo build --quiet --locked -p kontiki-shim --profile shim && export KONTIKI_SHIM="$(SHIM)"
 
-.PHONY: setup setup-test build up down test unit end-to-end bench chaos lint fmt
+.PHONY: setup setup-test build up down test unit simulation simulate end-to-end bench chaos lint fmt
 
 setup: ; @tools/setup.sh build
 setup-test: ; @tools/setup.sh test
@@ -22,10 +22,19 @@ up: build
 down:
 	target/release/kontiki down $(ARGS)
 
-test: setup-test lint unit end-to-end
+test: setup-test lint unit simulation end-to-end
 
 unit: setup
 	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo test --locked --workspace --exclude kontiki-chaos-tests
+
+# Clusters of the store under faults that follow from a seed. `make simulate SEEDS=5000` for more, `make simulate SEED=17` for one.
+SIMULATION = @$(WITH_ROCKSDB) && cargo test --quiet --locked -p kontiki-store --features simulation --test simulation --
+
+simulation: setup
+	$(SIMULATION) --seeds 200
+
+simulate: setup
+	$(SIMULATION) $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),1000))
 
 end-to-end: build
 	@$(WITH_ROCKSDB) && $(WITH_SHIM) && files="$$(tools/test-files.sh)" && KONTIKI_TEST_FILES="$$files" KONTIKI_BINARY=$(CURDIR)/target/release/kontiki cargo test --locked -p kontiki-chaos-tests

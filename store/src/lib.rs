@@ -7,6 +7,7 @@
 
 pub mod auth;
 pub mod backup;
+pub mod blocking;
 pub mod duration;
 pub mod error;
 pub mod etcd;
@@ -23,7 +24,7 @@ pub mod watch;
 
 pub use backup::BackupError;
 pub use service::options::{AutoCompaction, ClusterState, Listen};
-pub use service::{Handle, Options, Service, StartError};
+pub use service::{Handle, Options, Service, StartError, Surroundings};
 pub use tls::TlsFiles;
 
 /// The etcd release whose API is served; clients switch features on by it.

@@ -76,27 +76,35 @@ pub enum BackupError {
 pub fn send(state: Arc<State>, header: Option<pb::ResponseHeader>) -> mpsc::Receiver<Result<pb::SnapshotResponse, Status>> {
     let (sender, receiver) = mpsc::channel(PARTS_WAITING_MAX);
     tokio::task::spawn_blocking(move || {
-        let (chunks_in, mut chunks) = mpsc::channel(PARTS_WAITING_MAX);
-        let reading = std::thread::spawn(move || snapshot::send(&state, None, &chunks_in));
-        let mut sealed = Sealed::default();
-        let mut send = |bytes: Vec<u8>| {
-            sealed.add(&bytes);
-            let version = crate::API_VERSION.to_owned();
-            sender.blocking_send(Ok(pb::SnapshotResponse { header, remaining_bytes: 1, blob: bytes.into(), version })).is_ok()
-        };
-        let mut open = send(MAGIC.to_vec());
-        while let Some(chunk) = chunks.blocking_recv() {
-            open = open && send(framed(&chunk));
-        }
-        if !matches!(reading.join(), Ok(Ok(()))) {
+        if let Err(error) = send_parts(&state, header, &sender) {
+            tracing::error!(%error, "cannot send a snapshot");
             drop(sender.blocking_send(Err(Error::Internal("cannot read the state".to_owned()).into())));
-            return;
         }
-        let end = sealed.finish();
-        let version = crate::API_VERSION.to_owned();
-        drop(sender.blocking_send(Ok(pb::SnapshotResponse { header, remaining_bytes: 0, blob: end.into(), version })));
     });
     receiver
+}
+
+/// Sends until the end, or until the client is gone. Blocks.
+fn send_parts(
+    state: &State,
+    header: Option<pb::ResponseHeader>,
+    sender: &mpsc::Sender<Result<pb::SnapshotResponse, Status>>,
+) -> Result<(), StateError> {
+    let mut outgoing = snapshot::Outgoing::new(state, None)?;
+    let mut sealed = Sealed::default();
+    let mut send = |bytes: Vec<u8>| {
+        sealed.add(&bytes);
+        let version = crate::API_VERSION.to_owned();
+        sender.blocking_send(Ok(pb::SnapshotResponse { header, remaining_bytes: 1, blob: bytes.into(), version })).is_ok()
+    };
+    let mut open = send(MAGIC.to_vec());
+    while open && let Some(chunk) = outgoing.part()? {
+        open = send(framed(&chunk));
+    }
+    let end = sealed.finish();
+    let version = crate::API_VERSION.to_owned();
+    drop(sender.blocking_send(Ok(pb::SnapshotResponse { header, remaining_bytes: 0, blob: end.into(), version })));
+    Ok(())
 }
 
 /// A part with its length before it.

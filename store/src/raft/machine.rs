@@ -8,7 +8,6 @@ use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::snapshot::SnapshotHandle;
 use super::types::{Config, LeaderId, LogId, Snapshot, SnapshotMeta, StoredMembership};
@@ -41,15 +40,7 @@ impl Machine {
 async fn blocking<T: Send + 'static, E: std::error::Error + Send + Sync + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, IoError> {
-    tokio::task::spawn_blocking(work).await.map_err(IoError::other)?.map_err(IoError::other)
-}
-
-/// Runs something that blocks on the thread that asks: every write waits for it, and two changes of
-/// thread cost more than applying a batch. Other tasks move away meanwhile.
-fn here<T, E: std::error::Error + Send + Sync + 'static>(work: impl FnOnce() -> Result<T, E>) -> Result<T, IoError> {
-    let many = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    let done = if many { tokio::task::block_in_place(work) } else { work() };
-    done.map_err(IoError::other)
+    crate::blocking::run(work).await.map_err(IoError::other)?.map_err(IoError::other)
 }
 
 impl RaftStateMachine<Config> for Machine {
@@ -76,7 +67,8 @@ impl RaftStateMachine<Config> for Machine {
                 responders.extend(responder);
             }
             let begin = Instant::now();
-            let (decided, compacted) = here(|| self.state.apply(entries))?;
+            // Every write waits for it.
+            let (decided, compacted) = crate::blocking::here(|| self.state.apply(entries)).map_err(IoError::other)?;
             self.metrics.apply.observe(begin.elapsed().as_secs_f64());
             self.waiters.decided(decided);
             if let Some(leader) = leader {
@@ -87,7 +79,7 @@ impl RaftStateMachine<Config> for Machine {
             }
             if compacted {
                 let state = self.state.clone();
-                tokio::task::spawn_blocking(move || state.clean());
+                tokio::spawn(crate::blocking::run(move || state.clean()));
             }
         }
         Ok(())

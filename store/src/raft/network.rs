@@ -16,21 +16,17 @@ use openraft::raft::{
 };
 use parking_lot::Mutex;
 use pb::peer_client::PeerClient;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::snapshot::{self, SnapshotHandle};
+use super::snapshot::{Outgoing, SnapshotHandle};
 use super::types::{Config, Membership, Peer, Snapshot, Vote};
 use super::wire::{self, Malformed};
 use crate::error::Error;
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::state::store::State;
 use crate::tls::Connector;
-
-/// Parts of a snapshot that wait to be sent.
-const SNAPSHOT_PARTS_MAX: usize = 8;
 
 /// Makes connections.
 #[derive(Clone)]
@@ -202,17 +198,15 @@ impl RaftNetworkV2<Config> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Config>, StreamingError<Config>> {
-        let (sender, parts) = tokio::sync::mpsc::channel(SNAPSHOT_PARTS_MAX);
         let state = self.network.state.clone();
-        let reading = tokio::task::spawn_blocking(move || snapshot::send(&state, Some(&vote), &sender));
-        let sending = self.client().snapshot(ReceiverStream::new(parts));
+        let outgoing = crate::blocking::run(move || Outgoing::new(&state, Some(&vote))).await;
+        let failed = |error: &dyn std::fmt::Display| StreamingError::Network(NetworkError::from_string(error));
+        let outgoing = outgoing.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let sending = self.client().snapshot(parts(outgoing));
         let answer = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
             answer = sending => answer,
         };
-        if let Ok(Err(error)) = reading.await {
-            tracing::warn!(%error, "cannot send a snapshot");
-        }
         let answer = answer.map_err(|status| match status.code() {
             Code::Unavailable => StreamingError::Unreachable(Unreachable::new(&status)),
             _ => StreamingError::Network(NetworkError::new(&status)),
@@ -238,6 +232,20 @@ impl RaftNetworkV2<Config> for Connection {
         }
         Err(RPCError::Network(NetworkError::from_string(answer.refused)))
     }
+}
+
+/// The parts of a snapshot. One that cannot be read ends them too early, and the follower notices.
+fn parts(outgoing: Outgoing) -> impl Stream<Item = pb::SnapshotChunk> + Send + 'static {
+    futures::stream::unfold(outgoing, |mut outgoing| async move {
+        let read = crate::blocking::run(move || (outgoing.part(), outgoing)).await.ok()?;
+        match read {
+            (Ok(part), outgoing) => part.map(|part| (part, outgoing)),
+            (Err(error), _) => {
+                tracing::warn!(%error, "cannot send a snapshot");
+                None
+            }
+        }
+    })
 }
 
 impl Connection {

@@ -120,10 +120,10 @@ impl Peer for PeerService {
         let failed = |error: super::snapshot::ReceiveError| Status::internal(error.to_string());
         let mut incoming = Incoming::new(&self.core.state, self.budget.clone()).map_err(failed)?;
         while let Some(part) = parts.message().await? {
-            let stored = tokio::task::spawn_blocking(move || incoming.part(part).map(|()| incoming)).await;
+            let stored = crate::blocking::run(move || incoming.part(part).map(|()| incoming)).await;
             incoming = stored.map_err(stopped)?.map_err(failed)?;
         }
-        let finished = tokio::task::spawn_blocking(move || incoming.finish()).await;
+        let finished = crate::blocking::run(move || incoming.finish()).await;
         let (vote, meta, snapshot) = finished.map_err(stopped)?.map_err(failed)?;
         tracing::info!(last = ?meta.last_log_id, "received a snapshot");
         let answer = self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await.map_err(stopped)?;
@@ -179,7 +179,7 @@ impl Peer for PeerService {
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
         let revision = request.into_inner().revision;
         let state = self.core.state.clone();
-        let hashed = tokio::task::spawn_blocking(move || state.hash(revision)).await.map_err(stopped)?;
+        let hashed = crate::blocking::run(move || state.hash(revision)).await.map_err(stopped)?;
         Ok(Response::new(hashed?))
     }
 }

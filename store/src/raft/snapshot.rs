@@ -4,12 +4,11 @@
 //! from the files themselves, so that it cannot contradict them.
 
 use std::io::{Error as IoError, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kontiki_proto::kontiki::store::v1 as pb;
 use pb::snapshot_chunk::Part;
-use tokio::sync::mpsc;
 
 use super::types::{SnapshotMeta, Vote};
 use super::wire;
@@ -46,44 +45,71 @@ pub enum ReceiveError {
     State(#[from] StateError),
 }
 
-/// Makes a checkpoint and sends its files, to a follower with the leader's vote. Blocks.
-pub fn send(state: &State, vote: Option<&Vote>, parts: &mpsc::Sender<pb::SnapshotChunk>) -> Result<(), StateError> {
-    let path = state.outgoing();
-    state.database().checkpoint(&path)?;
-    let sent = send_files(state, vote, &path, parts);
-    std::fs::remove_dir_all(&path)?;
-    Ok(sent?)
+/// A checkpoint that is being sent: part by part, as fast as they are asked for.
+pub struct Outgoing {
+    path: PathBuf,
+    header: Option<pb::SnapshotHeader>,
+    /// Names of the files that are not sent yet.
+    files: Vec<String>,
+    open: Option<(String, std::fs::File)>,
+    ended: bool,
 }
 
-fn send_files(state: &State, vote: Option<&Vote>, path: &Path, parts: &mpsc::Sender<pb::SnapshotChunk>) -> Result<(), IoError> {
-    let (applied, membership) = state.applied();
-    let header = pb::SnapshotHeader {
-        version: VERSION,
-        vote: vote.map(wire::vote),
-        last_log_id: applied.as_ref().map(wire::log_id),
-        membership: Some(wire::stored_membership(&membership)),
-    };
-    let send = |part: Part| {
-        let gone = |_| IoError::new(std::io::ErrorKind::BrokenPipe, "the follower went away");
-        parts.blocking_send(pb::SnapshotChunk { part: Some(part) }).map_err(gone)
-    };
-    send(Part::Header(header))?;
-    for entry in std::fs::read_dir(path)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let mut file = std::fs::File::open(entry.path())?;
-        loop {
-            let mut data = vec![0; SNAPSHOT_PART_BYTES];
-            let length = file.read(&mut data)?;
-            data.truncate(length);
-            let checksum = crc32fast::hash(&data);
-            send(Part::File(pb::SnapshotFile { name: name.clone(), data: data.into(), checksum }))?;
-            if length == 0 {
-                break;
-            }
+impl Outgoing {
+    /// Makes a checkpoint, for a follower with the leader's vote. Blocks.
+    pub fn new(state: &State, vote: Option<&Vote>) -> Result<Self, StateError> {
+        let path = state.outgoing();
+        let mut outgoing = Self { path, header: None, files: vec![], open: None, ended: false };
+        state.database().checkpoint(&outgoing.path)?;
+        for entry in std::fs::read_dir(&outgoing.path)? {
+            outgoing.files.push(entry?.file_name().to_string_lossy().into_owned());
         }
+        outgoing.files.sort_unstable_by(|left, right| right.cmp(left));
+        let (applied, membership) = state.applied();
+        outgoing.header = Some(pb::SnapshotHeader {
+            version: VERSION,
+            vote: vote.map(wire::vote),
+            last_log_id: applied.as_ref().map(wire::log_id),
+            membership: Some(wire::stored_membership(&membership)),
+        });
+        Ok(outgoing)
     }
-    send(Part::End(true))
+
+    /// The next part. Blocks on the disk.
+    pub fn part(&mut self) -> Result<Option<pb::SnapshotChunk>, IoError> {
+        let part = match self.header.take() {
+            Some(header) => Some(Part::Header(header)),
+            None => match self.file()? {
+                Some(file) => Some(Part::File(file)),
+                None => (!std::mem::replace(&mut self.ended, true)).then_some(Part::End(true)),
+            },
+        };
+        Ok(part.map(|part| pb::SnapshotChunk { part: Some(part) }))
+    }
+
+    fn file(&mut self) -> Result<Option<pb::SnapshotFile>, IoError> {
+        if self.open.is_none() {
+            let Some(name) = self.files.pop() else { return Ok(None) };
+            let file = std::fs::File::open(self.path.join(&name))?;
+            self.open = Some((name, file));
+        }
+        let Some((name, file)) = &mut self.open else { return Ok(None) };
+        let name = name.clone();
+        let mut data = vec![0; SNAPSHOT_PART_BYTES];
+        let length = file.read(&mut data)?;
+        data.truncate(length);
+        if length == 0 {
+            // An empty part, so that an empty file is made too.
+            self.open = None;
+        }
+        Ok(Some(pb::SnapshotFile { name, checksum: crc32fast::hash(&data), data: data.into() }))
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.path));
+    }
 }
 
 /// Files that are being received.

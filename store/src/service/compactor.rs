@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::kontiki::store::v1::proposal::Operation;
+use tokio::time::Instant;
 
 use super::core::Core;
 use super::options::AutoCompaction;

@@ -23,6 +23,11 @@ impl Consensus {
         Ok(Self { runtime: Mutex::new(Some(runtime)), handle })
     }
 
+    /// The runtime of the caller, who ends it.
+    pub(super) fn of_caller() -> Self {
+        Self { runtime: Mutex::new(None), handle: Handle::current() }
+    }
+
     /// The way to start tasks on it.
     pub(super) fn handle(&self) -> Handle {
         self.handle.clone()

@@ -92,6 +92,12 @@ impl Core {
         self.leader().is_some_and(|leader| leader.node_id == self.member_id)
     }
 
+    /// Whether this member's vote is the only one.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.membership().is_ok_and(|membership| membership.membership().voter_ids().eq([self.member_id]))
+    }
+
     /// The membership in force, applied or not.
     pub fn membership(&self) -> Result<Arc<StoredMembership>, Error> {
         Ok(self.raft()?.server_metrics().borrow_watched().membership_config.clone())

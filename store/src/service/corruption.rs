@@ -31,7 +31,7 @@ fn different(hashes: &[(u64, wire_pb::HashResponse)]) -> Vec<u64> {
 async fn ask(core: &Core) -> Result<Vec<(u64, wire_pb::HashResponse)>, Error> {
     read_index::wait(core).await?;
     let (state, revision) = (core.state.clone(), core.state.current_revision());
-    let own = tokio::task::spawn_blocking(move || state.hash(revision)).await.map_err(|_| Error::Stopped)??;
+    let own = crate::blocking::run(move || state.hash(revision)).await.map_err(|_| Error::Stopped)??;
     let mut hashes = vec![(core.member_id, own)];
     let membership = core.membership()?;
     for (id, _) in membership.membership().nodes().filter(|(id, _)| **id != core.member_id) {

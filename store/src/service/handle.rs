@@ -101,7 +101,7 @@ impl Handle {
     /// Brings those metrics up to date that are only looked at now and then.
     pub async fn refresh_metrics(&self) {
         let database = self.core.state.database();
-        let sizes = tokio::task::spawn_blocking(move || (database.disk_bytes(), database.bytes())).await;
+        let sizes = crate::blocking::run(move || (database.disk_bytes(), database.bytes())).await;
         if let Ok((disk, used)) = sizes {
             self.core.metrics.db_size.set(disk.max(used).cast_signed());
             self.core.metrics.db_size_in_use.set(used.cast_signed());
@@ -124,7 +124,7 @@ impl Handle {
     pub async fn defragment(&self) -> Result<(), Error> {
         self.admin()?;
         let state = self.core.state.clone();
-        let cleaned = tokio::task::spawn_blocking(move || {
+        let cleaned = crate::blocking::run(move || {
             state.clean();
             state.flush().map(drop)
         });
@@ -309,6 +309,6 @@ impl Handle {
             return read(&self.core.state);
         }
         let state = self.core.state.clone();
-        tokio::task::spawn_blocking(move || read(&state)).await.map_err(|_| Error::Stopped)?
+        crate::blocking::run(move || read(&state)).await.map_err(|_| Error::Stopped)?
     }
 }

@@ -1,8 +1,9 @@
 //! A member that joins a running cluster learns there who it is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kontiki_proto::kontiki::store::v1 as wire_pb;
+use tokio::time::Instant;
 use wire_pb::peer_client::PeerClient;
 
 use super::identity::{self, Begin};

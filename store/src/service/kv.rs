@@ -83,7 +83,7 @@ impl Kv for Handle {
         let (_, header) = self.propose(Operation::Compact(request)).await?;
         if physical {
             let state = self.core.state.clone();
-            drop(tokio::task::spawn_blocking(move || state.clean()).await);
+            drop(crate::blocking::run(move || state.clean()).await);
         }
         Ok(pb::CompactionResponse { header: Some(header) })
     }
@@ -155,7 +155,7 @@ impl Kv for Handle {
         };
         let seen = *self.core.leadership.borrow();
         let database = self.core.state.database();
-        let sizes = tokio::task::spawn_blocking(move || (database.disk_bytes(), database.bytes()));
+        let sizes = crate::blocking::run(move || (database.disk_bytes(), database.bytes()));
         let (disk, used) = sizes.await.map_err(|_| Error::Stopped)?;
         // What is not flushed yet is on no disk but the log's.
         let (size, used) = (disk.max(used).cast_signed(), used.cast_signed());

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::kontiki::store::v1::LeaseCheckpoint;
 use kontiki_proto::kontiki::store::v1::lease_checkpoint::Remaining;
 use kontiki_proto::kontiki::store::v1::proposal::Operation;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::core::Core;
 use crate::auth::Caller;

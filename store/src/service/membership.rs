@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kontiki_proto::kontiki::store::v1 as wire_pb;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Instant as _};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use wire_pb::change_membership_request::Change;
 
 use super::core::Core;

@@ -27,4 +27,4 @@ pub mod waiters;
 
 pub use self::handle::Handle;
 pub use self::options::Options;
-pub use self::start::{Service, StartError};
+pub use self::start::{Service, StartError, Surroundings};

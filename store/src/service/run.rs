@@ -8,6 +8,7 @@ use kontiki_proto::kontiki::store::v1 as wire_pb;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{ServerState, SnapshotPolicy};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use wire_pb::peer_server::PeerServer;
 
@@ -22,7 +23,7 @@ use crate::raft::machine::Machine;
 use crate::raft::server::PeerService;
 use crate::raft::types::{Peer, Raft};
 use crate::state::rocks::Budget;
-use crate::tls;
+use crate::tls::{self, Connection};
 
 fn config(options: &Options) -> Result<openraft::Config, StartError> {
     let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -32,6 +33,10 @@ fn config(options: &Options) -> Result<openraft::Config, StartError> {
         election_timeout_min: milliseconds(options.election.0),
         election_timeout_max: milliseconds(options.election.1),
         enable_pre_vote: Some(options.pre_vote),
+        // A leader that went on in its old term would not know what it committed before, and answer
+        // reads from the past; and if its disk failed, it would give indexes out a second time that
+        // the others hold already.
+        enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.flush_entries),
         max_in_snapshot_log_to_keep: options.keep_entries,
         replication_lag_threshold: options.keep_entries,
@@ -44,15 +49,20 @@ fn config(options: &Options) -> Result<openraft::Config, StartError> {
     config.validate().map_err(|error| StartError::Options(error.to_string()))
 }
 
-/// Where peers come in, and what they meet there.
-pub(super) type PeerListeners = (Vec<(std::net::TcpListener, bool)>, Option<Arc<rustls::ServerConfig>>);
+/// Where peers come in.
+pub(super) enum Entrance {
+    /// A port, and the TLS that is spoken there.
+    Port(std::net::TcpListener, Option<Arc<rustls::ServerConfig>>),
+    /// Whoever hands over connections.
+    Streams(mpsc::Receiver<std::io::Result<Connection>>),
+}
 
 /// Starts consensus; a new cluster begins with these members.
 pub(super) async fn consensus(
     core: Arc<Core>,
     members: BTreeMap<u64, Peer>,
     queues: Queues,
-    peers: PeerListeners,
+    peers: Vec<Entrance>,
     budget: Arc<Budget>,
 ) -> Result<(), StartError> {
     let machine = Machine::new(core.state.clone(), core.waiters.clone(), core.metrics.clone());
@@ -75,6 +85,10 @@ pub(super) async fn consensus(
         tokio::spawn(corruption::run(core.clone()));
     }
     tokio::spawn(introduce(core.clone()));
+    if core.is_alone() {
+        // Nobody else could lead, so there is nothing to wait for.
+        raft.trigger().elect(true).await.map_err(|error| failed(&error))?;
+    }
     if !members.is_empty() && !raft.is_initialized().await.map_err(|error| failed(&error))? {
         // Every member begins with the same membership; one that the others reached first is told so.
         if let Err(error) = raft.initialize(members).await {
@@ -84,12 +98,16 @@ pub(super) async fn consensus(
     Ok(())
 }
 
-fn serve_peers(core: &Arc<Core>, raft: &Raft, (listeners, tls): PeerListeners, budget: &Arc<Budget>) -> Result<(), StartError> {
-    for (listener, secure) in listeners {
+fn serve_peers(core: &Arc<Core>, raft: &Raft, peers: Vec<Entrance>, budget: &Arc<Budget>) -> Result<(), StartError> {
+    for entrance in peers {
         let failed = |source| StartError::Io { what: "cannot listen for peers".to_owned(), source };
-        let listener = TcpListener::from_std(listener).map_err(failed)?;
-        let config = tls.clone().filter(|_| secure);
-        let incoming = ReceiverStream::new(tls::accept(listener, config, core.stop.clone()));
+        let incoming = match entrance {
+            Entrance::Port(listener, config) => {
+                tls::accept(TcpListener::from_std(listener).map_err(failed)?, config, core.stop.clone())
+            }
+            Entrance::Streams(streams) => streams,
+        };
+        let incoming = ReceiverStream::new(incoming);
         let service = PeerServer::new(PeerService::new(raft.clone(), core.clone(), budget.clone()))
             .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);

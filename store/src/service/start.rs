@@ -1,5 +1,6 @@
 //! Starts a member: opens its files, joins consensus, serves clients.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -16,19 +17,20 @@ use super::identity::{self, Begin};
 use super::lessor::Lessor;
 use super::membership::Reachable;
 use super::options::{Listen, Options};
-use super::run::consensus;
+use super::run::{Entrance, consensus};
 use super::waiters::Waiters;
 use super::{alone, join};
 use crate::auth::tokens::Tokens;
 use crate::etcd::Serves;
 use crate::kv::Leadership;
 use crate::metrics::Metrics;
+use crate::raft::log::device::Device;
 use crate::raft::log::{LogStore, OpenError};
 use crate::raft::network::Network;
 use crate::state::database::StateError;
 use crate::state::rocks::Budget;
 use crate::state::store::{Identity, State};
-use crate::tls::{self, Connector, TlsError};
+use crate::tls::{self, Connection, Connector, Dial, TlsError};
 
 /// Why a member does not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,44 +78,85 @@ impl Service {
     /// Starts a member. Its state is recovered to what was committed when it stopped.
     pub async fn start(options: Options) -> Result<Handle, StartError> {
         let listeners = Listeners::bind(&options).await?;
-        let connector = Connector::new(options.peer_tls.as_ref())?;
         let peer_tls = options.peer_tls.as_ref().map(tls::server_config).transpose()?;
         let client_tls = options.client_tls.as_ref().map(tls::server_config).transpose()?;
-        create(&options.data_dir)?;
-        let runtime = Consensus::start().map_err(io("cannot start the consensus runtime"))?;
-        let begin = match identity::read(&options.data_dir)? {
-            Some(begin) => begin,
-            None if identity::joins(&options) => join::identity(&options, connector.clone()).await?,
-            None => identity::of_new(&options)?,
+        let entrance = |(listener, secure)| Entrance::Port(listener, peer_tls.clone().filter(|_| secure));
+        let world = World {
+            log: None,
+            connector: Connector::new(options.peer_tls.as_ref())?,
+            peers: listeners.peers.into_iter().map(entrance).collect(),
+            client_address: listeners.client_address,
         };
-        let budget = Arc::new(Budget::new(options.rocksdb_bytes));
-        let members = begin.members.clone();
-        let address = listeners.client_address;
-        let opening = open(options, begin, address, connector, budget.clone(), runtime.handle());
-        let opened = tokio::task::spawn_blocking(opening).await;
-        let (core, queues) = opened.map_err(|error| StartError::Raft(error.to_string()))??;
-        // Everything of consensus is made on its own runtime, so that it never runs on another.
-        let peers = (listeners.peers, peer_tls);
-        let consensus = runtime.handle().spawn(consensus(core.clone(), members, queues, peers, budget));
-        let joined = consensus.await.map_err(|error| StartError::Raft(error.to_string()))?;
-        if let Err(error) = joined {
-            core.stop.cancel();
-            return Err(error);
-        }
-        let handle = Handle::new(core.clone(), runtime);
-        if core.options.initial_corrupt_check {
-            super::corruption::check_self(&core).await.map_err(|error| StartError::Raft(error.to_string()))?;
-        }
+        let runtime = Consensus::start().map_err(io("cannot start the consensus runtime"))?;
+        let handle = member(options, world, runtime).await?;
         crate::etcd::serve(&handle, listeners.clients, client_tls);
         Ok(handle)
     }
+
+    /// Starts a member on the caller's runtime, with the caller's disk and network. It listens
+    /// nowhere: whoever has the handle is its client.
+    pub async fn start_within(options: Options, surroundings: Surroundings) -> Result<Handle, StartError> {
+        let Surroundings { log, dial, peers } = surroundings;
+        let world = World {
+            log: Some(log),
+            connector: Connector::over(dial),
+            peers: vec![Entrance::Streams(peers)],
+            client_address: SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
+        member(options, world, Consensus::of_caller()).await
+    }
+}
+
+/// What stands in for the machine under a member.
+pub struct Surroundings {
+    /// The log's disk. The state machine's files are in the data directory all the same.
+    pub log: Arc<dyn Device>,
+    /// The way to peers.
+    pub dial: Arc<dyn Dial>,
+    /// Peers that come in.
+    pub peers: mpsc::Receiver<std::io::Result<Connection>>,
+}
+
+/// What a member is made of beside its options.
+struct World {
+    log: Option<Arc<dyn Device>>,
+    connector: Connector,
+    peers: Vec<Entrance>,
+    client_address: SocketAddr,
+}
+
+async fn member(options: Options, world: World, runtime: Consensus) -> Result<Handle, StartError> {
+    create(&options.data_dir)?;
+    let begin = match identity::read(&options.data_dir)? {
+        Some(begin) => begin,
+        None if identity::joins(&options) => join::identity(&options, world.connector.clone()).await?,
+        None => identity::of_new(&options)?,
+    };
+    let budget = Arc::new(Budget::new(options.rocksdb_bytes));
+    let (members, peers) = (begin.members.clone(), world.peers);
+    let parts =
+        Parts { log: world.log, connector: world.connector, client_address: world.client_address, budget: budget.clone() };
+    let opening = open(options, begin, parts, runtime.handle());
+    let opened = crate::blocking::run(opening).await;
+    let (core, queues) = opened.map_err(|error| StartError::Raft(error.to_string()))??;
+    // Everything of consensus is made on its own runtime, so that it never runs on another.
+    let consensus = runtime.handle().spawn(consensus(core.clone(), members, queues, peers, budget));
+    let joined = consensus.await.map_err(|error| StartError::Raft(error.to_string()))?;
+    if let Err(error) = joined {
+        core.stop.cancel();
+        return Err(error);
+    }
+    if core.options.initial_corrupt_check {
+        super::corruption::check_self(&core).await.map_err(|error| StartError::Raft(error.to_string()))?;
+    }
+    Ok(Handle::new(core, runtime))
 }
 
 /// Everything that listens.
 struct Listeners {
     peers: Vec<(std::net::TcpListener, bool)>,
     clients: Vec<crate::etcd::Listener>,
-    client_address: std::net::SocketAddr,
+    client_address: SocketAddr,
 }
 
 impl Listeners {
@@ -146,23 +189,35 @@ impl Listeners {
 
 type Opened = Result<(Arc<Core>, Queues), StartError>;
 
+/// What the shared part is put together from.
+struct Parts {
+    log: Option<Arc<dyn Device>>,
+    connector: Connector,
+    client_address: SocketAddr,
+    budget: Arc<Budget>,
+}
+
 /// Opens files and puts the shared part together. Blocks on the disk.
 fn open(
     options: Options,
     begin: Begin,
-    client_address: std::net::SocketAddr,
-    connector: Connector,
-    budget: Arc<Budget>,
+    parts: Parts,
     runtime: tokio::runtime::Handle,
 ) -> impl FnOnce() -> Opened + Send + 'static {
     move || {
+        let Parts { log, connector, client_address, budget } = parts;
         let Begin { cluster_id, member_id, .. } = begin;
         let metrics = Arc::new(Metrics::default());
-        let log_dir = options.log_dir.clone().unwrap_or_else(|| options.data_dir.join("log"));
-        create(&log_dir)?;
         let tokens = Tokens::new(&options.auth_token, options.auth_token_ttl);
         let tokens = Arc::new(tokens.map_err(|error| StartError::Options(error.to_string()))?);
-        let log = once_free(|| LogStore::open(&log_dir, &budget.options(), metrics.clone()))?;
+        let log = match log {
+            Some(device) => LogStore::over(device, metrics.clone())?,
+            None => {
+                let log_dir = options.log_dir.clone().unwrap_or_else(|| options.data_dir.join("log"));
+                create(&log_dir)?;
+                once_free(|| LogStore::open(&log_dir, &budget.options(), metrics.clone()))?
+            }
+        };
         let identity = Identity { cluster_id, member_id };
         let state_dir = options.data_dir.join("state");
         let state = Arc::new(once_free(|| State::open(&state_dir, identity, budget.clone(), tokens.clone()))?);

@@ -4,7 +4,7 @@
 //! is bound to one leader; once an entry of a later leader is applied, the earlier leader's
 //! proposals that were not applied can never be, and may safely be sent again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use kontiki_proto::kontiki::store::v1::proposal::Operation;
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ struct Pending {
 
 struct Inner {
     next: u64,
-    pending: HashMap<u64, Pending>,
+    pending: BTreeMap<u64, Pending>,
     /// The latest leader of whom something was applied.
     passed: Option<LeaderId>,
 }
@@ -47,7 +47,7 @@ impl Waiters {
         let (queue, receiver) = mpsc::channel(crate::limits::PROPOSALS_WAITING_MAX);
         // A random start, so that proposals from before a restart find no waiter.
         let next = rand::random::<u64>() >> 1;
-        let inner = Mutex::new(Inner { next, pending: HashMap::new(), passed: None });
+        let inner = Mutex::new(Inner { next, pending: BTreeMap::new(), passed: None });
         (Self { member_id, inner, queue }, receiver)
     }
 

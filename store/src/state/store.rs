@@ -342,7 +342,7 @@ impl History for State {
         }
         let database = self.database();
         let range = range.clone();
-        let read = tokio::task::spawn_blocking(move || history::read(&database, &range, from, to)).await;
+        let read = crate::blocking::run(move || history::read(&database, &range, from, to)).await;
         let compacted = self.compacted();
         if from < compacted {
             return Err(compacted);

@@ -27,6 +27,29 @@ const ACCEPTED_MAX: usize = 64;
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
+/// A stream that is about to be.
+pub type Dialing = Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Io>>> + Send>>;
+
+/// How a stream to a host and port comes to be.
+pub trait Dial: Send + Sync + 'static {
+    /// Opens one.
+    fn dial(&self, host: String, port: u16) -> Dialing;
+}
+
+/// Over TCP.
+struct Tcp;
+
+impl Dial for Tcp {
+    fn dial(&self, host: String, port: u16) -> Dialing {
+        Box::pin(async move {
+            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            stream.set_nodelay(true)?;
+            let stream: Box<dyn Io> = Box::new(stream);
+            Ok(stream)
+        })
+    }
+}
+
 /// An accepted or opened connection.
 pub struct Connection {
     io: Box<dyn Io>,
@@ -34,8 +57,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn clear(stream: TcpStream) -> Self {
-        Self { io: Box::new(stream), peer: None }
+    /// In the clear.
+    #[must_use]
+    pub fn clear(io: Box<dyn Io>) -> Self {
+        Self { io, peer: None }
     }
 
     /// The common name in the certificate that the other side showed.
@@ -114,7 +139,7 @@ async fn shake_hands(stream: TcpStream, acceptor: Option<TlsAcceptor>, sender: m
     drop(stream.set_nodelay(true));
     let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
     let connection = match acceptor {
-        None => Connection::clear(stream),
+        None => Connection::clear(Box::new(stream)),
         Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
@@ -135,12 +160,19 @@ async fn shake_hands(stream: TcpStream, acceptor: Option<TlsAcceptor>, sender: m
 #[derive(Clone)]
 pub struct Connector {
     config: Option<Arc<ClientConfig>>,
+    dial: Arc<dyn Dial>,
 }
 
 impl Connector {
     /// With an identity, or in the clear for tests.
     pub fn new(files: Option<&TlsFiles>) -> Result<Self, TlsError> {
-        Ok(Self { config: files.map(client_config).transpose()? })
+        Ok(Self { config: files.map(client_config).transpose()?, dial: Arc::new(Tcp) })
+    }
+
+    /// In the clear, over streams of the caller's.
+    #[must_use]
+    pub fn over(dial: Arc<dyn Dial>) -> Self {
+        Self { config: None, dial }
     }
 
     /// A channel that connects when first used, and again when it broke.
@@ -150,26 +182,25 @@ impl Connector {
         let address = url.split_once("://").map_or(url, |(_, address)| address).trim_end_matches('/').to_owned();
         let endpoint = Endpoint::from_shared(format!("http://{address}"));
         let endpoint = endpoint.unwrap_or_else(|_| Endpoint::from_static("http://0.0.0.0:0"));
-        let config = self.config.clone();
         endpoint
             .http2_keep_alive_interval(Duration::from_secs(1))
             .keep_alive_timeout(Duration::from_secs(1))
             .keep_alive_while_idle(true)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(8 << 20)
-            .connect_with_connector_lazy(tower_connector(config))
+            .connect_with_connector_lazy(tower_connector(self.clone()))
     }
 }
 
 type Opening = Pin<Box<dyn Future<Output = std::io::Result<TokioIo<Connection>>> + Send>>;
 
 fn tower_connector(
-    config: Option<Arc<ClientConfig>>,
+    connector: Connector,
 ) -> impl tower::Service<Uri, Response = TokioIo<Connection>, Error = std::io::Error, Future = Opening> + Send + Clone {
     tower::service_fn(move |uri: Uri| -> Opening {
-        let config = config.clone();
+        let connector = connector.clone();
         Box::pin(async move {
-            let opening = open(uri, config);
+            let opening = open(uri, connector);
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await {
                 Ok(connection) => connection.map(TokioIo::new),
                 Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
@@ -178,11 +209,10 @@ fn tower_connector(
     })
 }
 
-async fn open(uri: Uri, config: Option<Arc<ClientConfig>>) -> std::io::Result<Connection> {
+async fn open(uri: Uri, connector: Connector) -> std::io::Result<Connection> {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let stream = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(2380))).await?;
-    stream.set_nodelay(true)?;
-    let Some(config) = config else {
+    let stream = connector.dial.dial(host.clone(), uri.port_u16().unwrap_or(2380)).await?;
+    let Some(config) = connector.config else {
         return Ok(Connection::clear(stream));
     };
     let name = ServerName::try_from(host).map_err(std::io::Error::other)?;

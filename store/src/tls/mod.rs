@@ -17,7 +17,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-pub use self::connection::{Connection, Connector, accept};
+pub use self::connection::{Connection, Connector, Dial, Dialing, Io, accept};
 
 /// PEM files of one identity, and whom it trusts.
 #[derive(Clone, Debug, Default)]

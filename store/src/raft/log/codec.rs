@@ -34,6 +34,13 @@ pub fn entry_key(index: u64) -> [u8; 9] {
     key
 }
 
+/// The index that an entry's key stands for; none for other keys.
+#[must_use]
+pub fn entry_index(key: &[u8]) -> Option<u64> {
+    let index = key.strip_prefix(b"e")?.first_chunk::<8>()?;
+    (key.len() == 9).then(|| u64::from_be_bytes(*index))
+}
+
 /// An entry's record.
 #[must_use]
 pub fn entry(entry: &Entry) -> Vec<u8> {
@@ -105,11 +112,6 @@ fn checksum(key: &[u8], message: &[u8]) -> u32 {
 }
 
 fn damaged(key: &[u8], reason: &'static str) -> Damaged {
-    let name = match key {
-        [b'e', index @ ..] if index.len() == 8 => {
-            format!("e{}", index.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)))
-        }
-        _ => String::from_utf8_lossy(key).into_owned(),
-    };
+    let name = entry_index(key).map_or_else(|| String::from_utf8_lossy(key).into_owned(), |index| format!("e{index}"));
     Damaged { key: name, reason }
 }

@@ -1,18 +1,17 @@
-//! The log's thread: takes everything that waits, writes it with one fsync, reports back.
+//! The log's writer: takes everything that waits, writes it with one fsync, reports back.
 
 use std::collections::VecDeque;
 use std::io::Error as IoError;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
 use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
-use rocksdb::{WriteBatch, WriteOptions};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::codec;
-use super::files::{Files, OpenError};
+use super::device::{Device, Record};
+use super::files::OpenError;
 use crate::limits::{LOG_CACHE_BYTES_MAX, LOG_COMMANDS_MAX};
 use crate::metrics::Metrics;
 use crate::raft::types::{Config, Entry, LogId, Vote};
@@ -49,30 +48,27 @@ pub enum Command {
     Purge(u64, Vec<u8>, Done),
 }
 
-/// The way to the thread. The thread ends when the last way is dropped.
+/// The way to the writer, which ends when the last way is dropped.
 pub struct Writer {
-    commands: SyncSender<Command>,
+    commands: mpsc::Sender<Command>,
 }
 
 impl Writer {
-    /// Starts the thread.
-    pub fn start(files: Arc<Files>, memory: Arc<Mutex<Memory>>, metrics: Arc<Metrics>) -> Self {
-        let (commands, receiver) = sync_channel(LOG_COMMANDS_MAX);
-        let thread = std::thread::Builder::new().name("kontiki-log".to_owned());
-        if let Err(error) = thread.spawn(move || run(&files, &memory, &metrics, &receiver)) {
-            tracing::error!(%error, "cannot start the log's thread");
-        }
-        Self { commands }
+    /// Starts it.
+    pub fn start(device: Arc<dyn Device>, memory: Arc<Mutex<Memory>>, metrics: Arc<Metrics>) -> Result<Self, IoError> {
+        let (commands, receiver) = mpsc::channel(LOG_COMMANDS_MAX);
+        crate::blocking::apart("kontiki-log", run(device, memory, metrics, receiver))?;
+        Ok(Self { commands })
     }
 
     /// Queues a write.
-    pub fn send(&self, command: Command) -> Result<(), IoError> {
-        self.commands.send(command).map_err(|_| IoError::other("the log's thread has stopped"))
+    pub async fn send(&self, command: Command) -> Result<(), IoError> {
+        self.commands.send(command).await.map_err(|_| IoError::other("the log's writer has stopped"))
     }
 }
 
-fn run(files: &Files, memory: &Mutex<Memory>, metrics: &Metrics, commands: &Receiver<Command>) {
-    while let Ok(first) = commands.recv() {
+async fn run(device: Arc<dyn Device>, memory: Arc<Mutex<Memory>>, metrics: Arc<Metrics>, mut commands: mpsc::Receiver<Command>) {
+    while let Some(first) = commands.recv().await {
         let mut group = Group::default();
         group.add(first);
         while group.bytes < crate::limits::LOG_GROUP_BYTES_MAX
@@ -81,7 +77,7 @@ fn run(files: &Files, memory: &Mutex<Memory>, metrics: &Metrics, commands: &Rece
             group.add(next);
         }
         let begin = Instant::now();
-        let result = group.write(files);
+        let result = device.write(std::mem::take(&mut group.records), group.sync).await;
         if group.sync {
             metrics.wal_fsync.observe(begin.elapsed().as_secs_f64());
         }
@@ -102,7 +98,7 @@ fn run(files: &Files, memory: &Mutex<Memory>, metrics: &Metrics, commands: &Rece
 /// Commands that share a write.
 #[derive(Default)]
 struct Group {
-    batch: WriteBatch,
+    records: Vec<Record>,
     done: Vec<Done>,
     bytes: usize,
     sync: bool,
@@ -116,23 +112,22 @@ impl Group {
                 for entry in entries {
                     let record = codec::entry(&entry);
                     self.bytes += record.len();
-                    self.batch.put(codec::entry_key(entry.log_id.index), record);
+                    self.records.push(Record::Entry(entry.log_id.index, record));
                     self.last = Some((entry.log_id.index, cuts));
                 }
                 self.finish(done);
             }
             Command::Vote(record, done) => {
-                self.batch.put(codec::VOTE_KEY, record);
+                self.records.push(Record::Vote(record));
                 self.finish(done);
             }
-            Command::Committed(record) => self.batch.put(codec::COMMITTED_KEY, record),
+            Command::Committed(record) => self.records.push(Record::Committed(record)),
             Command::Truncate(from, done) => {
-                self.batch.delete_range(codec::entry_key(from), codec::entry_key(u64::MAX));
+                self.records.push(Record::Truncated(from));
                 self.finish(done);
             }
             Command::Purge(upto, record, done) => {
-                self.batch.delete_range(codec::entry_key(0), codec::entry_key(upto + 1));
-                self.batch.put(codec::PURGED_KEY, record);
+                self.records.push(Record::Purged(upto, record));
                 self.finish(done);
             }
         }
@@ -141,12 +136,6 @@ impl Group {
     fn finish(&mut self, done: Done) {
         self.sync = true;
         self.done.push(done);
-    }
-
-    fn write(&mut self, files: &Files) -> Result<(), rocksdb::Error> {
-        let mut options = WriteOptions::default();
-        options.set_sync(self.sync);
-        files.db.write_opt(std::mem::take(&mut self.batch), &options)
     }
 }
 
@@ -167,12 +156,15 @@ pub struct Memory {
 
 impl Memory {
     /// Reads the state from disk.
-    pub fn load(files: &Files) -> Result<Self, OpenError> {
-        let purged = files.log_id(codec::PURGED_KEY)?;
-        let last = files.last()?.map(|entry| entry.log_id).or(purged);
+    pub fn load(device: &dyn Device) -> Result<Self, OpenError> {
+        let held = device.held()?;
+        let position = |key: &[u8], record: Option<Vec<u8>>| record.map(|record| codec::to_log_id(key, &record)).transpose();
+        let purged = position(codec::PURGED_KEY, held.purged)?;
+        let last = held.last.map(|(index, record)| codec::to_entry(&codec::entry_key(index), &record)).transpose()?;
+        let last = last.map(|entry| entry.log_id).or(purged);
         Ok(Self {
-            vote: files.vote()?,
-            committed: files.log_id(codec::COMMITTED_KEY)?,
+            vote: held.vote.map(|record| codec::to_vote(&record)).transpose()?,
+            committed: position(codec::COMMITTED_KEY, held.committed)?,
             purged,
             last,
             tail: VecDeque::new(),

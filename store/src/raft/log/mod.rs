@@ -1,11 +1,13 @@
 //! The log: votes and entries of this member, in a small RocksDB whose write-ahead log is the log.
 //!
 //! In come openraft's appends, votes, truncations and purges; each is put into memory and queued to
-//! one IO thread, which writes all that waits with one fsync and then reports back.
+//! one writer, which writes all that waits with one fsync and then reports back. What it writes to is
+//! a [`Device`].
 //! Invariant: one strict order for everything written; a record is read back only if its checksum
 //! holds; only an incomplete last record is ever cut off.
 
 mod codec;
+pub mod device;
 mod files;
 mod io;
 
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 
+use self::device::Device;
 use self::files::Files;
 pub use self::files::OpenError;
 use self::io::{Command, Writer};
@@ -31,7 +34,7 @@ pub struct LogStore {
 }
 
 struct Shared {
-    files: Arc<Files>,
+    device: Arc<dyn Device>,
     memory: Arc<parking_lot::Mutex<io::Memory>>,
     writer: Writer,
 }
@@ -39,21 +42,30 @@ struct Shared {
 impl LogStore {
     /// Opens or creates the log in a directory.
     pub fn open(path: &Path, options: &rocksdb::Options, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let files = Arc::new(Files::open(path, options)?);
-        let memory = Arc::new(parking_lot::Mutex::new(io::Memory::load(&files)?));
-        let writer = Writer::start(files.clone(), memory.clone(), metrics);
-        Ok(Self { shared: Arc::new(Shared { files, memory, writer }) })
+        Self::over(Arc::new(Files::open(path, options)?), metrics)
+    }
+
+    /// Goes on with what a device holds.
+    pub fn over(device: Arc<dyn Device>, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+        let memory = Arc::new(parking_lot::Mutex::new(io::Memory::load(device.as_ref())?));
+        let writer = Writer::start(device.clone(), memory.clone(), metrics)?;
+        Ok(Self { shared: Arc::new(Shared { device, memory, writer }) })
     }
 
     /// All entries from an index on, as they are on disk. Blocks.
     pub fn read_from(&self, index: u64) -> Result<Vec<Entry>, IoError> {
-        self.shared.files.read(index, u64::MAX)
+        self.read(index, u64::MAX)
+    }
+
+    fn read(&self, start: u64, end: u64) -> Result<Vec<Entry>, IoError> {
+        let entry = |(index, record): (u64, Vec<u8>)| codec::to_entry(&codec::entry_key(index), &record).map_err(IoError::other);
+        self.shared.device.read(start, end)?.into_iter().map(entry).collect()
     }
 
     async fn wait(&self, command: impl FnOnce(io::Done) -> Command) -> Result<(), IoError> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        self.shared.writer.send(command(io::Done::Signal(sender)))?;
-        receiver.await.map_err(|_| IoError::other("the log's thread has stopped"))?
+        self.shared.writer.send(command(io::Done::Signal(sender))).await?;
+        receiver.await.map_err(|_| IoError::other("the log's writer has stopped"))?
     }
 }
 
@@ -77,13 +89,13 @@ impl RaftLogReader<Config> for LogStore {
             Ok(entries) => Ok(entries),
             // The range begins before what is kept in memory: older entries are on disk for sure.
             Err(first_cached) => {
-                let mut entries = self.shared.files.read(start, end.min(first_cached))?;
+                let mut entries = self.read(start, end.min(first_cached))?;
                 if end > first_cached {
                     let rest = self.shared.memory.lock().read(first_cached, end);
                     entries.extend(match rest {
                         Ok(rest) => rest,
                         // Evicted meanwhile, so it is on disk by now.
-                        Err(_) => self.shared.files.read(first_cached, end)?,
+                        Err(_) => self.read(first_cached, end)?,
                     });
                 }
                 Ok(entries)
@@ -120,7 +132,7 @@ impl RaftLogStorage<Config> for LogStore {
         };
         self.shared.memory.lock().committed = Some(committed);
         // Only a lower bound, so it may ride along with the next fsync.
-        self.shared.writer.send(Command::Committed(codec::log_id(codec::COMMITTED_KEY, &committed)))
+        self.shared.writer.send(Command::Committed(codec::log_id(codec::COMMITTED_KEY, &committed))).await
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, IoError> {
@@ -134,7 +146,7 @@ impl RaftLogStorage<Config> for LogStore {
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let cuts = self.shared.memory.lock().append(&entries);
-        self.shared.writer.send(Command::Append(entries, cuts, io::Done::Flushed(callback)))
+        self.shared.writer.send(Command::Append(entries, cuts, io::Done::Flushed(callback))).await
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), IoError> {

@@ -1,0 +1,30 @@
+//! Whole clusters of the production code under faults, with time, network and disk from one seed.
+//!
+//! `simulation --seeds N` runs seeds 1 to N, each in a process of its own, the first twenty twice;
+//! `simulation --seed K` runs one, and `--trace` prints everything that happened in it.
+
+mod check;
+mod disk;
+mod entropy;
+mod faults;
+mod history;
+mod member;
+mod network;
+mod runner;
+mod trace;
+mod workload;
+mod world;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |name: &str| -> Option<u64> {
+        let place = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(place + 1)?.parse().ok()
+    };
+    match number("--seed") {
+        Some(seed) => runner::one(seed, arguments.iter().any(|argument| argument == "--trace")),
+        None => runner::many(number("--seeds").unwrap_or(200)),
+    }
+}

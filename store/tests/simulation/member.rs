@@ -1,0 +1,209 @@
+//! One member: the production code on a runtime of its own, whose clock the world moves.
+//!
+//! The runtime has one thread, which is the world's, and time that stands still between two steps. To
+//! drop it is a power cut: every task of the member ends where it is.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kontiki_proto::etcdserverpb as pb;
+use kontiki_proto::mvccpb::event::EventType;
+use kontiki_store::kv::Kv;
+use kontiki_store::tls::Connection;
+use kontiki_store::{Handle, Options, Service, Surroundings};
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+
+use crate::check::watch::{Event, Message, Watched};
+use crate::disk::Disk;
+use crate::network::{Network, Way, host};
+use crate::trace::Trace;
+use crate::workload::{to_entry, to_key};
+
+/// What outlives a member's runs.
+pub struct Member {
+    /// Its number.
+    pub number: usize,
+    /// Its log's disk.
+    pub disk: Arc<Disk>,
+    /// What a watcher on it was told, over all its runs.
+    pub watched: Arc<Mutex<Watched>>,
+    root: PathBuf,
+    /// How often it was started: each run has a folder of its own.
+    run: u64,
+    running: Option<Running>,
+    /// Its process stands still.
+    pub paused: bool,
+    /// Thousandths of the right speed of its clock.
+    pub speed: u64,
+    /// Thousandths of a millisecond that its clock did not move yet.
+    owed: u64,
+}
+
+struct Running {
+    runtime: Runtime,
+    handle: Arc<Mutex<Option<Handle>>>,
+}
+
+impl Member {
+    /// One that never ran.
+    pub fn new(number: usize, disk: Disk, root: &Path) -> Self {
+        let watched = Watched { name: format!("the watcher on member {number}"), from: 2, messages: vec![] };
+        Self {
+            number,
+            disk: Arc::new(disk),
+            watched: Arc::new(Mutex::new(watched)),
+            root: root.join(host(number)),
+            run: 0,
+            running: None,
+            paused: false,
+            speed: 1000,
+            owed: 0,
+        }
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The way to it, once it has started.
+    pub fn handle(&self) -> Option<Handle> {
+        self.running.as_ref()?.handle.lock().clone()
+    }
+
+    fn folder(&self, run: u64) -> PathBuf {
+        self.root.join(run.to_string())
+    }
+
+    /// Starts it; `then` is what its clients do.
+    pub fn start(
+        &mut self,
+        mut options: Options,
+        network: &Arc<Network>,
+        trace: Arc<Trace>,
+        then: impl FnOnce(Handle) + Send + 'static,
+    ) -> std::io::Result<()> {
+        std::fs::create_dir_all(self.folder(self.run))?;
+        options.data_dir = self.folder(self.run);
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        let number = self.number;
+        let peers: mpsc::Receiver<std::io::Result<Connection>> = network.join(number);
+        let dial = Arc::new(Way { network: network.clone(), member: number });
+        let surroundings = Surroundings { log: self.disk.clone(), dial, peers };
+        let handle = Arc::new(Mutex::new(None));
+        let (slot, watched) = (handle.clone(), self.watched.clone());
+        runtime.spawn(async move {
+            match Service::start_within(options, surroundings).await {
+                Ok(started) => {
+                    trace.note(format_args!("member {number} runs"));
+                    *slot.lock() = Some(started.clone());
+                    tokio::spawn(follow(number, started.clone(), trace));
+                    tokio::spawn(watch(started.clone(), watched));
+                    then(started);
+                }
+                Err(error) => trace.note(format_args!("member {number} does not start: {error}")),
+            }
+        });
+        self.running = Some(Running { runtime, handle });
+        Ok(())
+    }
+
+    /// Moves its clock by what a millisecond of the world is for it.
+    pub fn step(&mut self) {
+        if self.paused {
+            return;
+        }
+        let Some(running) = &self.running else { return };
+        self.owed += self.speed;
+        while self.owed >= 1000 {
+            self.owed -= 1000;
+            running.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+        }
+    }
+
+    /// Ends it at once. What its disk did not sync is lost, and what its state machine did not flush.
+    pub fn power_cut(&mut self, network: &Network) -> std::io::Result<()> {
+        let Some(running) = self.running.take() else { return Ok(()) };
+        network.leave(self.number);
+        // An orderly end would flush, so what is there now is put aside first.
+        copy(&self.folder(self.run), &self.folder(self.run + 1))?;
+        drop(running);
+        std::fs::remove_dir_all(self.folder(self.run))?;
+        self.run += 1;
+        self.paused = false;
+        self.disk.power_cut();
+        Ok(())
+    }
+
+    /// Lets a task run on it.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(running) = &self.running {
+            running.runtime.spawn(task);
+        }
+    }
+}
+
+/// Copies a folder as a crash would leave it.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for file in std::fs::read_dir(from)? {
+        let file = file?;
+        let target = to.join(file.file_name());
+        if file.file_type()?.is_dir() {
+            copy(&file.path(), &target)?;
+        } else if file.file_name() != "LOCK" {
+            std::fs::copy(file.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes whom the member follows.
+async fn follow(number: usize, handle: Handle, trace: Arc<Trace>) {
+    let mut leadership = handle.leadership();
+    loop {
+        let now = *leadership.borrow_and_update();
+        let leader = now.leader_id.map_or_else(|| "nobody".to_owned(), |id| format!("{id:x}"));
+        trace.note(format_args!("member {number} follows {leader} in term {}", now.term));
+        if leadership.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Watches all keys, from where the last run was told everything.
+async fn watch(handle: Handle, watched: Arc<Mutex<Watched>>) {
+    loop {
+        let next = {
+            let watched = watched.lock();
+            watched.messages.last().map_or(watched.from, |message| message.revision + 1)
+        };
+        let request = pb::WatchCreateRequest {
+            key: "key/".into(),
+            range_end: "key0".into(),
+            start_revision: next,
+            prev_kv: true,
+            progress_notify: true,
+            ..Default::default()
+        };
+        let Ok(mut stream) = handle.watch(request).await else { return };
+        while let Some(response) = stream.recv().await {
+            watched.lock().messages.push(message(&response));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn message(response: &pb::WatchResponse) -> Message {
+    let event = |event: &kontiki_proto::mvccpb::Event| {
+        let kv = event.kv.as_ref()?;
+        let entry = if event.r#type == EventType::Put as i32 { to_entry(kv) } else { None };
+        let previous = event.prev_kv.as_ref().and_then(to_entry);
+        Some(Event { key: to_key(&kv.key)?, entry, revision: kv.mod_revision, previous })
+    };
+    let revision = response.header.as_ref().map_or(0, |header| header.revision);
+    Message { revision, events: response.events.iter().filter_map(event).collect() }
+}

@@ -1,0 +1,269 @@
+//! A whole cluster and everything around it, moved on millisecond by millisecond.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kontiki_store::{Handle, Options};
+use parking_lot::Mutex;
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use crate::check::{linearizability, watch};
+use crate::disk::{Disk, Speed};
+use crate::entropy::{generator, mix};
+use crate::faults::{self, Fault, Schedule};
+use crate::history::History;
+use crate::member::Member;
+use crate::network::{Latency, Network, host};
+use crate::trace::Trace;
+use crate::workload;
+
+/// When faults begin, and end.
+const FAULTS_MS: (u64, u64) = (1500, 10_000);
+/// Clients go on for this long once everything is whole.
+const CALM_MS: u64 = 1500;
+/// Then the cluster has this long to agree.
+const AGREE_MS: u64 = 20_000;
+
+/// What a seed decides before anything happens.
+#[derive(Debug)]
+struct Plan {
+    members: usize,
+    latency: Latency,
+    disk: Speed,
+    clients: u64,
+    pause_ms: u64,
+    flush_entries: u64,
+    keep_entries: u64,
+    schedule: Schedule,
+}
+
+impl Plan {
+    fn draw(random: &mut StdRng) -> Self {
+        let members = 3;
+        Self {
+            members,
+            latency: Latency { least_ms: random.random_range(1..4), spread_ms: random.random_range(0..8) },
+            disk: Speed { sync_ms: random.random_range(0..10) },
+            clients: random.random_range(1..4),
+            pause_ms: random.random_range(20..400),
+            // Small, so that members fall behind the log and get snapshots.
+            flush_entries: random.random_range(10..200),
+            keep_entries: random.random_range(0..50),
+            schedule: faults::draw(random, members, FAULTS_MS.0, FAULTS_MS.1),
+        }
+    }
+}
+
+/// The world.
+pub struct World {
+    seed: u64,
+    plan: Plan,
+    trace: Arc<Trace>,
+    network: Arc<Network>,
+    members: Vec<Member>,
+    history: Arc<History>,
+    /// Clients ask nothing more.
+    closed: Arc<AtomicBool>,
+}
+
+/// What a run found.
+pub struct Report {
+    /// What is wrong; none if all checks hold.
+    pub error: Option<String>,
+    /// What happened.
+    pub trace: String,
+    /// A line about how much happened.
+    pub summary: String,
+}
+
+/// Runs a seed, with files below a folder.
+pub fn run(seed: u64, root: &Path) -> Report {
+    let mut world = World::new(seed, root);
+    let error = world.live().err();
+    let operations = world.history.operations();
+    let answered = operations.iter().filter(|operation| operation.end.is_some()).count();
+    let summary = format!("{answered} of {} requests answered, revision {}", operations.len(), world.history.last_revision());
+    Report { error, trace: world.trace.text(), summary }
+}
+
+impl World {
+    fn new(seed: u64, root: &Path) -> Self {
+        let mut random = generator(seed, 0);
+        let plan = Plan::draw(&mut random);
+        let trace = Arc::new(Trace::default());
+        trace.note(format_args!("{plan:?}"));
+        let network = Network::new(seed, plan.latency, trace.clone());
+        let member = |number: usize| {
+            let purpose = 100 + u64::try_from(number).unwrap_or(u64::MAX);
+            Member::new(number, Disk::new(plan.disk, generator(seed, purpose)), root)
+        };
+        let members = (0..plan.members).map(member).collect();
+        let history = Arc::new(History::new(trace.clone()));
+        Self { seed, plan, trace, network, members, history, closed: Arc::default() }
+    }
+
+    fn options(&self, member: usize) -> Options {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut options = Options::new(&host(member), "".into(), nowhere, nowhere);
+        options.initial_cluster =
+            (0..self.plan.members).map(|number| (host(number), format!("http://{}:1", host(number)))).collect();
+        options.flush_entries = self.plan.flush_entries;
+        options.keep_entries = self.plan.keep_entries;
+        options.rocksdb_bytes = 1 << 20;
+        options
+    }
+
+    fn start(&mut self, number: usize) -> Result<(), String> {
+        if self.members[number].is_running() {
+            return Ok(());
+        }
+        let options = self.options(number);
+        let (history, closed, trace) = (self.history.clone(), self.closed.clone(), self.trace.clone());
+        let (clients, pause_ms, seed, now) = (self.plan.clients, self.plan.pause_ms, self.seed, self.trace.now_ms());
+        let then = move |handle: Handle| {
+            for client in 0..clients {
+                let name = format!("client {client} of member {number}, begun at {now}");
+                let purpose = mix(mix(now, 1000 + client), u64::try_from(number).unwrap_or(u64::MAX));
+                let random = generator(seed, purpose);
+                let (history, handle, closed) = (history.clone(), handle.clone(), closed.clone());
+                tokio::spawn(async move {
+                    let client = workload::client(name, handle, history, random, pause_ms);
+                    tokio::select! {
+                        biased;
+                        () = until(closed) => {}
+                        () = client => {}
+                    }
+                });
+            }
+        };
+        self.members[number].start(options, &self.network, trace, then).map_err(|error| format!("world: {error}"))
+    }
+
+    fn live(&mut self) -> Result<(), String> {
+        for number in 0..self.plan.members {
+            self.start(number)?;
+        }
+        let mut schedule = self.plan.schedule.clone().into_iter().peekable();
+        while self.trace.now_ms() < FAULTS_MS.1 {
+            while let Some((_, fault)) = schedule.next_if(|(at, _)| *at <= self.trace.now_ms()) {
+                self.happen(&fault)?;
+            }
+            self.step();
+        }
+        self.heal()?;
+        let calm = self.trace.now_ms() + CALM_MS;
+        while self.trace.now_ms() < calm {
+            self.step();
+        }
+        self.closed.store(true, Ordering::SeqCst);
+        self.agree()?;
+        self.check()
+    }
+
+    fn step(&mut self) {
+        let now = self.trace.tick();
+        self.network.deliver();
+        // Nobody is always the first.
+        let first = usize::try_from(mix(self.seed, now) % 64).unwrap_or(0);
+        let many = self.members.len();
+        for turn in 0..many {
+            self.members[(first + turn) % many].step();
+        }
+    }
+
+    fn happen(&mut self, fault: &Fault) -> Result<(), String> {
+        self.trace.note(format_args!("fault {fault:?}"));
+        match *fault {
+            Fault::PowerCut(member) => {
+                self.members[member].power_cut(&self.network).map_err(|error| format!("world: {error}"))?;
+                self.members[member].disk.broken.store(false, Ordering::SeqCst);
+            }
+            Fault::Start(member) => self.start(member)?,
+            Fault::Cut(from, to) => self.network.set_cut(from, to, true),
+            Fault::Mend(from, to) => self.network.set_cut(from, to, false),
+            Fault::Reset(one, other) => self.network.reset(one, other),
+            Fault::Pause(member) => self.members[member].paused = true,
+            Fault::Resume(member) => self.members[member].paused = false,
+            Fault::Stall(member, time) => *self.members[member].disk.stall_ms.lock() = time,
+            Fault::Drift(member, speed) => self.members[member].speed = speed,
+            Fault::Break(member) => self.members[member].disk.broken.store(true, Ordering::SeqCst),
+        }
+        Ok(())
+    }
+
+    /// Everything is whole again. A member whose disk failed is started again.
+    fn heal(&mut self) -> Result<(), String> {
+        self.trace.note(format_args!("everything heals"));
+        self.network.mend();
+        for number in 0..self.plan.members {
+            let was_broken = self.members[number].disk.broken.load(Ordering::SeqCst);
+            if was_broken {
+                self.happen(&Fault::PowerCut(number))?;
+            }
+            self.members[number].paused = false;
+            self.members[number].speed = 1000;
+            *self.members[number].disk.stall_ms.lock() = 0;
+            self.start(number)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all members hold the same and have told their watchers.
+    fn agree(&mut self) -> Result<(), String> {
+        let deadline = self.trace.now_ms() + AGREE_MS;
+        while self.trace.now_ms() < deadline {
+            self.step();
+            let revisions: Vec<i64> = self.members.iter().filter_map(|member| Some(member.handle()?.revision())).collect();
+            let told = self.members.iter().map(|member| member.watched.lock().messages.last().map_or(1, |last| last.revision));
+            let highest = revisions.iter().copied().max().unwrap_or(1).max(self.history.last_revision());
+            let all = revisions.len() == self.members.len() && revisions.iter().all(|revision| *revision == highest);
+            if all && told.into_iter().all(|told| told == highest) {
+                return Ok(());
+            }
+        }
+        Err(format!("liveness: {AGREE_MS} ms after everything was whole again, the members have not agreed"))
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        let operations = self.history.operations();
+        linearizability::check(&operations).map_err(|error| format!("linearizability: {error}"))?;
+        let watched: Vec<_> = self.members.iter().map(|member| member.watched.lock().clone()).collect();
+        let told = watched.iter().map(watch::check).collect::<Result<Vec<_>, _>>()?;
+        let truth = told.first().cloned().unwrap_or_default();
+        for (watched, told) in watched.iter().zip(&told) {
+            watch::check_against(watched, told, &truth)?;
+        }
+        watch::check_history(&truth)?;
+        self.check_hashes()
+    }
+
+    fn check_hashes(&mut self) -> Result<(), String> {
+        let hashes: Arc<Mutex<Vec<Option<u32>>>> = Arc::new(Mutex::new(vec![]));
+        for member in &self.members {
+            let Some(handle) = member.handle() else { continue };
+            let hashes = hashes.clone();
+            member.spawn(async move {
+                let hash = handle.hash_kv(0).await.ok().map(|answer| answer.hash);
+                hashes.lock().push(hash);
+            });
+        }
+        for _ in 0..10 {
+            self.step();
+        }
+        let hashes = hashes.lock().clone();
+        if hashes.len() == self.members.len() && hashes.iter().all(|hash| hash.is_some() && *hash == hashes[0]) {
+            return Ok(());
+        }
+        Err(format!("hash_kv: the members differ: {hashes:?}"))
+    }
+}
+
+/// Until clients ask nothing more.
+async fn until(closed: Arc<AtomicBool>) {
+    while !closed.load(Ordering::SeqCst) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
