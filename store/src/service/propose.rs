@@ -123,7 +123,7 @@ async fn send(core: &Core, leader: LeaderId, numbers: Vec<u64>) {
     let Some(taken) = core.waiters.take(&numbers, leader) else {
         // A later leader is at work; this member is about to hear of it.
         tokio::time::sleep(REFUSED_PAUSE).await;
-        core.waiters.refused(&numbers);
+        core.waiters.refused(&numbers, None);
         return;
     };
     if taken.is_empty() {
@@ -149,7 +149,7 @@ async fn send(core: &Core, leader: LeaderId, numbers: Vec<u64>) {
         Ok(true) => {}
         Ok(false) => {
             tokio::time::sleep(REFUSED_PAUSE).await;
-            core.waiters.refused(&numbers);
+            core.waiters.refused(&numbers, Some(leader));
         }
         // Unknown: apply decides, or the next leader's first entry does.
         Err(error) => tracing::debug!(%error, "a batch of proposals is undecided"),

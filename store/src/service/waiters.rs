@@ -127,11 +127,14 @@ impl Waiters {
         }
     }
 
-    /// A leader refused these: they are certainly not in the log.
-    pub fn refused(&self, numbers: &[u64]) {
+    /// A leader refused these, or they were not sent to any: this time they are certainly not in the
+    /// log. A refusal that comes late, when they were sent to another leader already, says nothing.
+    pub fn refused(&self, numbers: &[u64], by: Option<LeaderId>) {
         let mut inner = self.inner.lock();
         for number in numbers {
-            self.requeue(&mut inner, *number);
+            if inner.pending.get(number).is_some_and(|pending| pending.sent == by) {
+                self.requeue(&mut inner, *number);
+            }
         }
     }
 
@@ -194,6 +197,21 @@ mod tests {
         assert_eq!(queue.try_recv().unwrap(), number);
         assert!(waiters.take(&[number], leader(1)).is_none(), "the first leader is over");
         assert!(waiters.take(&[number], leader(2)).is_some());
+    }
+
+    #[test]
+    fn a_late_refusal_sends_nothing_twice() {
+        let (waiters, mut queue) = Waiters::new(1);
+        let (number, _receiver) = waiters.submit(&Caller::Trusted, operation()).unwrap();
+        assert_eq!(queue.try_recv().unwrap(), number);
+        waiters.take(&[number], leader(1));
+        waiters.passed(leader(2));
+        assert_eq!(queue.try_recv().unwrap(), number);
+        waiters.take(&[number], leader(2));
+        waiters.refused(&[number], Some(leader(1)));
+        assert!(queue.try_recv().is_err(), "the second leader has it");
+        waiters.refused(&[number], Some(leader(2)));
+        assert_eq!(queue.try_recv().unwrap(), number);
     }
 
     #[test]

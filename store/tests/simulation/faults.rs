@@ -37,11 +37,11 @@ pub fn draw(random: &mut StdRng, members: usize, from_ms: u64, to_ms: u64) -> Sc
     let mut schedule = Schedule::new();
     let mut now = from_ms;
     loop {
-        now += random.random_range(50..1500);
+        now += random.random_range(30..900);
         if now >= to_ms {
             break;
         }
-        let until = now + random.random_range(20..2500);
+        let until = now + random.random_range(20..1500);
         let one = random.random_range(0..members);
         let other = (one + random.random_range(1..members)) % members;
         match random.random_range(0..14) {

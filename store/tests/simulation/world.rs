@@ -21,9 +21,9 @@ use crate::trace::Trace;
 use crate::workload;
 
 /// When faults begin, and end.
-const FAULTS_MS: (u64, u64) = (1500, 10_000);
+const FAULTS_MS: (u64, u64) = (1000, 6500);
 /// Clients go on for this long once everything is whole.
-const CALM_MS: u64 = 1500;
+const CALM_MS: u64 = 800;
 /// Then the cluster has this long to agree.
 const AGREE_MS: u64 = 20_000;
 
@@ -48,7 +48,7 @@ impl Plan {
             latency: Latency { least_ms: random.random_range(1..4), spread_ms: random.random_range(0..8) },
             disk: Speed { sync_ms: random.random_range(0..10) },
             clients: random.random_range(1..4),
-            pause_ms: random.random_range(20..400),
+            pause_ms: random.random_range(60..400),
             // Small, so that members fall behind the log and get snapshots.
             flush_entries: random.random_range(10..200),
             keep_entries: random.random_range(0..50),

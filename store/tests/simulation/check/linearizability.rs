@@ -3,93 +3,133 @@
 //! of what was tried. Every answer carries the store's revision, so that there is rarely more than
 //! one way to go on; and a revision that nobody wrote, or that is skipped, fits into no order.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::model::Model;
-use crate::history::Operation;
+use crate::history::{Answer, Operation, Step};
 
 /// Searches the order; an error says where the search got stuck.
-pub fn check(history: &[Operation]) -> Result<Model, String> {
-    let mut operations: Vec<&Operation> = history.iter().filter(|operation| is_relevant(operation)).collect();
-    operations.sort_unstable_by_key(|operation| operation.begin);
-    let mut search =
-        Search { done: vec![false; operations.len()], seen: HashSet::new(), deepest: 0, stuck: String::new(), operations };
-    let mut path: Vec<(usize, Model, Vec<usize>)> = Vec::new();
-    let mut model = Model::default();
-    let mut candidates = search.candidates(&model);
-    loop {
-        if search.is_complete() {
-            return Ok(model);
-        }
-        match candidates.pop() {
-            Some(next) => {
-                let mut after = model.clone();
-                after.run(&search.operations[next].call);
-                search.done[next] = true;
-                if search.seen.insert((search.done.clone(), after.clone())) {
-                    path.push((next, std::mem::replace(&mut model, after), candidates));
-                    candidates = search.candidates(&model);
-                    search.note(path.len(), &model);
-                } else {
-                    search.done[next] = false;
-                }
-            }
-            None => {
-                let Some((last, before, rest)) = path.pop() else {
-                    return Err(search.stuck);
-                };
-                search.done[last] = false;
-                model = before;
-                candidates = rest;
+pub fn check(history: &[Operation]) -> Result<(), String> {
+    let mut search = Search::new(history);
+    let mut path: Vec<Point> = Vec::new();
+    let mut now = Point::default();
+    let mut candidates = search.candidates(&now);
+    let mut stuck = now.clone();
+    let mut rest: Vec<Vec<Next>> = Vec::new();
+    while now.first < search.answered.len() {
+        let Some(next) = candidates.pop() else {
+            let Some(before) = path.pop() else {
+                return Err(search.explain(&stuck));
+            };
+            now = before;
+            candidates = rest.pop().unwrap_or_default();
+            continue;
+        };
+        let after = search.step(&now, next);
+        if search.seen.insert(after.clone()) {
+            path.push(std::mem::replace(&mut now, after));
+            rest.push(std::mem::take(&mut candidates));
+            candidates = search.candidates(&now);
+            if now.first > stuck.first {
+                stuck = now.clone();
             }
         }
     }
+    Ok(())
 }
 
-/// A read that nobody heard the answer of tells nothing.
-fn is_relevant(operation: &Operation) -> bool {
-    let writes = |step: &crate::history::Step| !matches!(step, crate::history::Step::Get(_));
-    operation.end.is_some() || operation.call.success.iter().chain(&operation.call.failure).any(writes)
+/// A place in the search: what was put in order so far, and what the store is then.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Point {
+    /// All answered requests before this one are in order,
+    first: usize,
+    /// and these after it,
+    early: BTreeSet<usize>,
+    /// and these that were never answered.
+    unanswered: BTreeSet<usize>,
+    model: Model,
+}
+
+/// A request that may come next.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Answered(usize),
+    Unanswered(usize),
 }
 
 struct Search<'a> {
-    operations: Vec<&'a Operation>,
-    done: Vec<bool>,
-    seen: HashSet<(Vec<bool>, Model)>,
-    deepest: usize,
-    stuck: String,
+    answered: Vec<(&'a Operation, u64, &'a Answer)>,
+    unanswered: Vec<&'a Operation>,
+    seen: HashSet<Point>,
 }
 
-impl Search<'_> {
-    fn is_complete(&self) -> bool {
-        self.operations.iter().zip(&self.done).all(|(operation, done)| *done || operation.end.is_none())
+impl<'a> Search<'a> {
+    fn new(history: &'a [Operation]) -> Self {
+        let mut answered = Vec::new();
+        let mut unanswered = Vec::new();
+        for operation in history {
+            match &operation.end {
+                Some((end, answer)) => answered.push((operation, *end, answer)),
+                // A read that nobody heard the answer of tells nothing.
+                None if operation.call.success.iter().chain(&operation.call.failure).any(writes) => unanswered.push(operation),
+                None => {}
+            }
+        }
+        answered.sort_unstable_by_key(|(operation, ..)| operation.begin);
+        Self { answered, unanswered, seen: HashSet::new() }
     }
 
     /// What may come next: begun before anything that is left was answered, and with the answer that
-    /// was given. Those that come last are tried first: answered ones before unanswered ones.
-    fn candidates(&self, model: &Model) -> Vec<usize> {
-        let left = || self.operations.iter().enumerate().filter(|(number, _)| !self.done[*number]);
-        let first_end = left().filter_map(|(_, operation)| operation.end.as_ref().map(|(end, _)| *end)).min();
-        let mut unanswered = Vec::new();
-        let mut answered = Vec::new();
-        for (number, operation) in left().take_while(|(_, operation)| first_end.is_none_or(|end| operation.begin < end)) {
-            match &operation.end {
-                None => unanswered.push(number),
-                Some((_, answer)) if model.clone().run(&operation.call) == *answer => answered.push(number),
-                Some(_) => {}
+    /// was given. What comes last is tried first: a request with an answer before one without.
+    fn candidates(&self, point: &Point) -> Vec<Next> {
+        let mut first_end = u64::MAX;
+        let mut fitting = Vec::new();
+        for (number, (operation, end, answer)) in self.answered.iter().enumerate().skip(point.first) {
+            if operation.begin > first_end {
+                break;
+            }
+            if !point.early.contains(&number) {
+                first_end = first_end.min(*end);
+                if point.model.clone().run(&operation.call) == **answer {
+                    fitting.push((number, operation.begin));
+                }
             }
         }
-        unanswered.extend(answered);
-        unanswered
+        let open = self
+            .unanswered
+            .iter()
+            .enumerate()
+            .filter(|(number, operation)| operation.begin < first_end && !point.unanswered.contains(number));
+        let mut candidates: Vec<Next> = open.map(|(number, _)| Next::Unanswered(number)).collect();
+        candidates.extend(fitting.iter().filter(|(_, begin)| *begin < first_end).map(|(number, _)| Next::Answered(*number)));
+        candidates
     }
 
-    fn note(&mut self, depth: usize, model: &Model) {
-        if depth <= self.deepest {
-            return;
+    fn step(&self, point: &Point, next: Next) -> Point {
+        let mut after = point.clone();
+        match next {
+            Next::Answered(number) => {
+                after.model.run(&self.answered[number].0.call);
+                after.early.insert(number);
+                while after.early.remove(&after.first) {
+                    after.first += 1;
+                }
+            }
+            Next::Unanswered(number) => {
+                after.model.run(&self.unanswered[number].call);
+                after.unanswered.insert(number);
+            }
         }
-        self.deepest = depth;
-        let left = self.operations.iter().zip(&self.done).filter(|(operation, done)| !**done && operation.end.is_some());
-        let next: Vec<String> = left.take(4).map(|(operation, _)| format!("  {operation:?}\n")).collect();
-        self.stuck = format!("no order explains the answers: after {model:?} none of these fits:\n{}", next.concat());
+        after
     }
+
+    fn explain(&self, stuck: &Point) -> String {
+        let left = self.answered.iter().enumerate().skip(stuck.first).filter(|(number, _)| !stuck.early.contains(number));
+        let next: Vec<String> = left.take(4).map(|(_, (operation, ..))| format!("  {operation:?}\n")).collect();
+        format!("no order explains the answers: after {:?} none of these fits:\n{}", stuck.model, next.concat())
+    }
+}
+
+fn writes(step: &Step) -> bool {
+    !matches!(step, Step::Get(_))
 }
