@@ -36,6 +36,17 @@ pub fn footprint(cluster: &Records) -> Result<Footprint> {
     Ok(found)
 }
 
+/// Whether a pod has a control group on a node: none is left when its last process has gone.
+#[must_use]
+pub fn has_pod(cluster: &Records, node: &str, uid: &str) -> bool {
+    fn below(folder: &Path, name: &str) -> bool {
+        let folders =
+            std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+        folders.into_iter().any(|path| path.ends_with(name) || below(&path, name))
+    }
+    below(&cluster.group(node).join("kubepods"), &format!("pod{uid}"))
+}
+
 /// Where something is mounted.
 fn mounts(table: &str) -> BTreeSet<&str> {
     table.lines().filter_map(|line| line.split(' ').nth(4)).collect()

@@ -3,6 +3,9 @@
 //! `make test` runs the short scenarios; `make chaos` all of them, or the one that `SCENARIO` names, each as `SEED` says.
 //! A scenario that fails prints its seed: the same one replays it.
 
+#[path = "chaos/node_loss.rs"]
+mod node_loss;
+
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -25,7 +28,7 @@ const ALONE: Size = Size { servers: 1, agents: 0 };
 const SERVERS: Size = Size { servers: 3, agents: 0 };
 
 /// Why this machine cannot run them.
-fn lacking(scenario: &Scenario) -> Option<&'static str> {
+fn lacking(needs_disks: bool) -> Option<&'static str> {
     if binary().is_none() {
         return Some("KONTIKI_BINARY names no file: run `make end-to-end`");
     }
@@ -38,7 +41,7 @@ fn lacking(scenario: &Scenario) -> Option<&'static str> {
     if programs().is_empty() {
         return Some("needs kubectl on the PATH");
     }
-    if scenario.disks { disk::lacking() } else { None }
+    if needs_disks { disk::lacking() } else { None }
 }
 
 fn main() -> ExitCode {
@@ -47,15 +50,40 @@ fn main() -> ExitCode {
     let is_long = std::env::var_os("KONTIKI_CHAOS").is_some();
     let chosen = std::env::var("SCENARIO").unwrap_or_default();
     let all = [SHORT_POWER, SHORT].into_iter().filter(|_| !is_long).chain(LONG.into_iter().filter(|_| is_long));
-    let trials = all.filter(|scenario| chosen.is_empty() || scenario.name == chosen).map(|scenario| {
-        let lacking = lacking(&scenario);
-        if let Some(reason) = lacking {
-            eprintln!("{} is skipped: {reason}", scenario.name);
-        }
-        let trial = Trial::test(scenario.name, move || try_one(&scenario).map_err(|error| Failed::from(format!("{error:#}"))));
-        trial.with_ignored_flag(lacking.is_some() && std::env::var_os("CI").is_none())
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let mut trials: Vec<Trial> = all
+        .filter(|scenario| chosen.is_empty() || scenario.name == chosen)
+        .map(|scenario| trial(scenario.name, lacking(scenario.disks), move || try_one(&scenario)))
+        .collect();
+    if !is_long {
+        trials.push(trial("a_lost_node_is_replaced_and_cleans_up", lacking(false), lose_a_node));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A test that is skipped with its reason where the machine lacks something, which in CI is a failure.
+fn trial(name: &str, lacking: Option<&'static str>, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    if let Some(reason) = lacking {
+        eprintln!("{name} is skipped: {reason}");
+    }
+    let run = move || test().map_err(|error| Failed::from(format!("{error:#}")));
+    Trial::test(name, run).with_ignored_flag(lacking.is_some() && std::env::var_os("CI").is_none())
+}
+
+fn place() -> Result<Place> {
+    Place::from_environment("chaos-tests", 26_444)
+}
+
+fn lose_a_node() -> Result<()> {
+    let cluster = Cluster::prepare(&binary().context("no binary")?, &place()?, node_loss::SIZE, &registry::mirrors())?;
+    let cluster = cluster.with(&node_loss::SETTINGS);
+    cluster.up()?;
+    let _registry = start_registry(&cluster)?;
+    node_loss::a_lost_node_is_replaced_and_cleans_up(&cluster)
+}
+
+fn start_registry(cluster: &Cluster) -> Result<Registry> {
+    let files = registry::test_files().context("no test files")?;
+    Registry::start(&files, &cluster.name, cluster.folder()).context("start the registry")
 }
 
 fn seed() -> Result<u64> {
@@ -74,8 +102,7 @@ fn try_one(scenario: &Scenario) -> Result<()> {
         (true, false) => SERVERS,
         _ => SIZE,
     };
-    let place = Place::from_environment("chaos-tests", 26_444)?;
-    let cluster = Cluster::prepare(&binary().context("no binary")?, &place, size, &registry::mirrors())?;
+    let cluster = Cluster::prepare(&binary().context("no binary")?, &place()?, size, &registry::mirrors())?;
     let mut disks = Vec::new();
     if scenario.disks {
         for server in cluster.records().servers() {
@@ -100,7 +127,6 @@ fn run_on(
     seed: u64,
 ) -> Result<kontiki_chaos_tests::scenario::run::Outcome> {
     cluster.up()?;
-    let files = registry::test_files().context("no test files")?;
-    let _registry = Registry::start(&files, &cluster.name, cluster.folder()).context("start the registry")?;
+    let _registry = start_registry(cluster)?;
     run(runtime.handle(), cluster, disks, scenario, seed)
 }

@@ -8,6 +8,8 @@ mod disk;
 mod node;
 #[path = "first_light/pods.rs"]
 mod pods;
+#[path = "first_light/rollout.rs"]
+mod rollout;
 #[path = "first_light/services.rs"]
 mod services;
 #[path = "first_light/workloads.rs"]
@@ -72,7 +74,7 @@ impl Shared {
 
 type Test = fn(&Shared) -> Result<()>;
 /// In this order: libtest-mimic sorts by name.
-const TESTS: [(&str, Test); 22] = [
+const TESTS: [(&str, Test); 24] = [
     ("a_every_kubectl_reads", every_kubectl_reads),
     ("b_objects_are_created_changed_and_deleted", objects_are_created_changed_and_deleted),
     ("c_bad_input_is_refused_in_kubernetes_words", bad_input_is_refused_in_kubernetes_words),
@@ -92,6 +94,8 @@ const TESTS: [(&str, Test); 22] = [
     ("k_killed_servers_lose_nothing", killed_servers_lose_nothing),
     ("l_namespaces_and_owners_take_theirs_along", pods::namespaces_and_owners_take_theirs_along),
     ("l_pods_keep_apart_and_make_room", services::pods_keep_apart_and_make_room),
+    ("l_r_a_rollout_costs_no_request", rollout::a_rollout_costs_no_request),
+    ("l_r_b_a_drain_keeps_the_budget", rollout::a_drain_keeps_the_budget),
     ("l_services_lead_where_they_should", services::services_lead_where_they_should),
     ("l_workloads_do_what_they_say", workloads::workloads_do_what_they_say),
     ("m_down_leaves_nothing_behind", down_leaves_nothing_behind),
