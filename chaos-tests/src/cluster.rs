@@ -169,6 +169,11 @@ impl Cluster {
         self.kontiki(&["image", "import", "--name", &self.name, archive.to_str().context("the archive has a name")?])
     }
 
+    /// Runs `kontiki node ACTION NODE`.
+    pub fn act(&self, action: &str, node: &str) -> Result<String> {
+        self.kontiki(&["node", action, node, "--name", &self.name])
+    }
+
     /// A folder for what belongs to the cluster.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         .filter(|scenario| chosen.is_empty() || scenario.name == chosen)
         .map(|scenario| trial(scenario.name, lacking(scenario.disks), move || try_one(&scenario)))
         .collect();
-    if !is_long {
+    if !is_long && chosen.is_empty() {
         trials.push(trial("a_lost_node_is_replaced_and_cleans_up", lacking(false), lose_a_node));
     }
     libtest_mimic::run(&arguments, trials).exit_code()

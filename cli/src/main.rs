@@ -35,6 +35,8 @@ enum Command {
     Snapshot(commands::snapshot::Arguments),
     /// Images on the nodes
     Image(commands::image::Arguments),
+    /// Stop, kill, pause or isolate a node of a cluster on this machine, and the way back
+    Node(commands::node::Trouble),
     /// Watch over the nodes of a cluster on this machine
     #[command(hide = true)]
     Supervise(commands::supervise::Arguments),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Store(arguments) => commands::store::run(&arguments),
         Command::Snapshot(arguments) => commands::snapshot::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Image(arguments) => commands::image::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Node(arguments) => commands::node::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Supervise(arguments) => commands::supervise::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::NodeLaunch(arguments) => kontiki_deploy::local::launch::run(&arguments.cluster, &arguments.node),
         Command::NodeInit(arguments) => kontiki_deploy::local::node_init::run(&arguments.cluster, &arguments.node),

@@ -114,13 +114,11 @@ fn rules(records: &Records, node: &str, from: From, direction: Direction) -> Str
     format!("table inet chaos {{\n{chains}\n}}\n")
 }
 
-/// Drops a node's packets until [`mend`].
-pub fn cut(records: &Records, node: &str, from: From, direction: Direction) -> Result<()> {
+fn cut(records: &Records, node: &str, from: From, direction: Direction) -> Result<()> {
     in_network(records, node, &["nft", "-f", "-"], &rules(records, node, from, direction)).map(drop)
 }
 
-/// Lets them through again.
-pub fn mend(records: &Records, node: &str) -> Result<()> {
+fn mend(records: &Records, node: &str) -> Result<()> {
     in_network(records, node, &["nft", "delete", "table", "inet", "chaos"], "").map(drop)
 }
 

@@ -50,8 +50,14 @@ pub const SHORT: Scenario = Scenario {
 };
 
 /// In `make test`, on one server alone.
-pub const SHORT_POWER: Scenario =
-    Scenario { name: "short-power", replicas: 0, faults: &[(PowerCut, Cluster)], rounds: 3, disks: true, ..BASE };
+pub const SHORT_POWER: Scenario = Scenario {
+    name: "short-power",
+    replicas: 0,
+    faults: &[(PowerCut, Cluster), (FullDisk, AServer), (PowerCut, Cluster)],
+    silence_max: Duration::from_secs(25),
+    disks: true,
+    ..BASE
+};
 
 /// In `make chaos`.
 pub const LONG: [Scenario; 9] = [

@@ -10,10 +10,7 @@ use kontiki_chaos_tests::{
     cluster::{Cluster, Size, eventually},
     footprint::has_pod,
     kubectl::{Kubectl, programs},
-    scenario::{
-        faults::{Direction, From},
-        inject::{cut, mend},
-    },
+    node::init,
     workload::{Clock, requests::Requests},
 };
 use serde_json::Value;
@@ -80,7 +77,7 @@ fn endpoints(kubectl: &Kubectl) -> Result<Vec<String>> {
 }
 
 /// Aim: what ran on a lost node runs elsewhere, and the node gives up what is no longer its own when it is back. Method: one
-/// of two agents is cut off until its pod is replaced; then the link is mended. The other node's requests fail only until
+/// of two agents is isolated until its pod is replaced; then it rejoins. The other node's requests fail only until
 /// the lost node's endpoints are gone.
 pub fn a_lost_node_is_replaced_and_cleans_up(cluster: &Cluster) -> Result<()> {
     let kubectl = Kubectl::new(programs().last().context("no kubectl")?, &cluster.kubeconfig);
@@ -98,7 +95,7 @@ pub fn a_lost_node_is_replaced_and_cleans_up(cluster: &Cluster) -> Result<()> {
     let service = get(&kubectl, &["service", "spread"])?["spec"]["clusterIP"].as_str().context("no address")?.to_owned();
     requests.from_node(&records, clock, kept, SocketAddr::new(service.parse()?, 80), Duration::from_millis(50));
 
-    cut(&records, lost, From::All, Direction::Both)?;
+    cluster.act("isolate", lost)?;
     let began = Instant::now();
     let after = |what: &str| println!("{what} {:.1} s after the node was cut off", began.elapsed().as_secs_f64());
     let node = eventually(DEADLINE, "the node is not ready", || {
@@ -126,7 +123,7 @@ pub fn a_lost_node_is_replaced_and_cleans_up(cluster: &Cluster) -> Result<()> {
     ensure!(is(&evicted, "DisruptionTarget", "True"), "{evicted}");
     ensure!(has_pod(&records, lost, &uid), "the pod ended on a node that nobody could tell to");
 
-    mend(&records, lost)?;
+    cluster.act("rejoin", lost)?;
     let began = Instant::now();
     eventually(DEADLINE, "the node is ready and takes pods again", || {
         let node = get(&kubectl, &["node", lost])?;
@@ -141,11 +138,32 @@ pub fn a_lost_node_is_replaced_and_cleans_up(cluster: &Cluster) -> Result<()> {
     kubectl.run(&["scale", "deployment/spread", "--replicas=4"])?;
     kubectl.run(&["rollout", "status", "deployment/spread", "--timeout=50s"])?;
     ensure!(!on(&pods(&kubectl)?, lost).is_empty(), "the node that is back takes no pods");
+    pause_stop_and_kill(cluster, lost)?;
     requests.stop();
     let all = requests.record.all();
     let late: Vec<_> = all.iter().filter(|request| request.began > gone).filter_map(|request| request.failure.as_ref()).collect();
     let failed = all.iter().filter(|request| request.failure.is_some()).count();
     println!("{failed} of {} requests failed, all before the endpoint was gone", all.len());
     ensure!(late.is_empty(), "requests failed after the endpoint was gone: {late:?}");
+    Ok(())
+}
+
+/// A node that is paused stands still, one that is stopped stays down until it is started, one that is killed is back by itself.
+fn pause_stop_and_kill(cluster: &Cluster, node: &str) -> Result<()> {
+    let records = cluster.records();
+    let before = init(&records, node)?;
+    let is_stopped = || -> Result<bool> { Ok(std::fs::read_to_string(format!("/proc/{before}/stat"))?.contains(") T ")) };
+    cluster.act("pause", node)?;
+    eventually(DEADLINE, "the node stands still", || Ok(is_stopped()?.then_some(())))?;
+    cluster.act("resume", node)?;
+    eventually(DEADLINE, "the node goes on", || Ok((!is_stopped()?).then_some(())))?;
+    cluster.act("kill", node)?;
+    eventually(DEADLINE, "the node is back", || Ok(init(&records, node).ok().filter(|now| *now != before)))?;
+    cluster.act("stop", node)?;
+    ensure!(init(&records, node).is_err(), "{node} still runs");
+    cluster.act("start", node)?;
+    eventually(DEADLINE, "the node runs again", || Ok(init(&records, node).ok()))?;
+    let unknown = cluster.act("stop", "nobody").err().context("a node that is not there was stopped")?.to_string();
+    ensure!(unknown.contains("has no node nobody; it has server-1, agent-1, agent-2"), "{unknown}");
     Ok(())
 }

@@ -167,7 +167,11 @@ async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<
     let handle = service::start(options, metrics, cancel.clone());
     tokio::spawn(bootstrap::run(handle.clone(), cancel.clone()));
     start_components(&arguments, &handle, &cancel)?;
-    let served = server::serve(handle, advertise, tls, cancel.clone()).await.context("serve the API");
+    let served = tokio::select! {
+        served = server::serve(handle, advertise, tls, cancel.clone()) => served.context("serve the API"),
+        // Whoever watches over this process starts it again.
+        () = store.failed() => Err(anyhow::anyhow!("the store's member has failed")),
+    };
     cancel.cancel();
     store.shutdown().await;
     served

@@ -7,7 +7,7 @@
 //! The way of `up`: [`up`] writes keys and settings ([`provision`]), starts the [`supervisor`],
 //! which makes the link ([`link`]) and starts each node through [`launch`] (joins the node's
 //! [`cgroup`], makes its namespaces) and [`node_init`] (PID 1: mounts, address, processes). The
-//! [`forwarder`] leads 127.0.0.1 to a ready server. [`down`] finds everything by the cluster's name.
+//! [`forwarder`] leads 127.0.0.1 to a ready server. [`trouble`] stops, kills and isolates single nodes. [`down`] finds everything by the cluster's name.
 
 pub mod cgroup;
 pub mod down;
@@ -20,4 +20,5 @@ pub mod paths;
 pub mod preflight;
 pub mod provision;
 pub mod supervisor;
+pub mod trouble;
 pub mod up;

@@ -70,6 +70,12 @@ impl Paths {
         self.node(node).join("init.pid")
     }
 
+    /// File that keeps a node from being started.
+    #[must_use]
+    pub fn stopped(&self, node: &str) -> PathBuf {
+        self.node(node).join("stopped")
+    }
+
     /// The link namespace, pinned where `ip netns` looks for it.
     #[must_use]
     pub fn link(&self) -> PathBuf {

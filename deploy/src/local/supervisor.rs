@@ -15,14 +15,14 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use tokio_util::sync::CancellationToken;
 
-use super::{cgroup, forwarder, link, paths::Paths, provision};
+use super::{cgroup, forwarder, link, paths::Paths, provision, trouble};
 use crate::shape::Node;
 
 /// First and longest wait before a node that ended is started again.
 const RESTART_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// How often a file or a process that another process changes is looked at.
 const POLL: Duration = Duration::from_millis(10);
-/// How often a node that is nobody's child is looked at.
+/// How often a node that is nobody's child, or was stopped, is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Starts a supervisor that outlives this process.
@@ -104,6 +104,14 @@ async fn run_node(paths: Paths, cluster: String, node: Node, cancel: Cancellatio
     watch_over_what_runs(&paths, &node, &cancel).await;
     let mut delay = RESTART_DELAY.0;
     while !cancel.is_cancelled() {
+        if trouble::is_stopped(&paths, &node) {
+            delay = RESTART_DELAY.0;
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            continue;
+        }
         let started = Instant::now();
         if let Err(error) = run_node_once(&paths, &cluster, &node, &cancel).await {
             tracing::error!(node = %node.name, "{error:#}");
@@ -119,17 +127,10 @@ async fn run_node(paths: Paths, cluster: String, node: Node, cancel: Cancellatio
     }
 }
 
-/// Whether a node runs: its init is the process that was noted, in the node's own group.
-fn runs(paths: &Paths, node: &Node) -> bool {
-    let noted = fs::read_to_string(paths.init_pid(&node.name)).ok().and_then(|text| text.trim().parse().ok());
-    let processes = cgroup::processes(&paths.node_system_cgroup(&node.name)).unwrap_or_default();
-    noted.is_some_and(|init| processes.contains(&init))
-}
-
 /// Waits for the end of a node that a supervisor before this one has started, if it runs.
 async fn watch_over_what_runs(paths: &Paths, node: &Node, cancel: &CancellationToken) {
     let mut is_found = false;
-    while !cancel.is_cancelled() && runs(paths, node) {
+    while !cancel.is_cancelled() && trouble::running(paths, node).is_some() {
         if !is_found {
             tracing::info!(node = %node.name, "node found running");
             is_found = true;

@@ -16,7 +16,7 @@ use super::{
     forwarder::{node_ports, probe::Probe},
     link,
     paths::Paths,
-    provision, supervisor,
+    provision, supervisor, trouble,
 };
 use crate::{
     kubeconfig::{self, Access},
@@ -38,6 +38,9 @@ pub fn run(shape: &Shape, registries: Option<&Path>) -> Result<()> {
     progress.set_message("keys and settings");
     let paths = Paths::new(&shape.name);
     let (administrator, authority) = provision::provision(&paths, shape, registries)?;
+    for node in shape.nodes() {
+        trouble::start(&paths, &node)?;
+    }
     if supervisor::running(&paths)?.is_none() {
         supervisor::start(&paths, &shape.name)?;
     }

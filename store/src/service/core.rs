@@ -68,6 +68,8 @@ pub struct Core {
     pub ready: watch::Sender<bool>,
     /// The others say that this member is no longer one of them.
     pub removed: CancellationToken,
+    /// Cancelled when consensus has ended by itself: the disk refused a write, for one.
+    pub failed: CancellationToken,
     /// Ends everything.
     pub stop: CancellationToken,
     /// Where consensus runs.

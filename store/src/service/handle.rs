@@ -57,6 +57,11 @@ impl Handle {
         self.core.removed.cancelled().await;
     }
 
+    /// Waits until consensus has ended by itself. The member does nothing more; started again it goes on where its disk is.
+    pub async fn failed(&self) {
+        self.core.failed.cancelled().await;
+    }
+
     /// Stops the member: no more answers, files closed.
     pub async fn shutdown(&self) {
         self.core.stop.cancel();

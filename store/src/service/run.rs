@@ -158,6 +158,11 @@ async fn follow_leader(core: Arc<Core>, raft: Raft) {
             () = core.stop.cancelled() => break,
         }
     }
+    if !core.stop.is_cancelled() {
+        let why = raft.metrics().borrow_watched().running_state.clone();
+        tracing::error!(?why, "consensus has ended; this member has to be started again");
+        core.failed.cancel();
+    }
     // Without consensus nobody is known to lead.
     core.leader.send_replace(None);
     core.leadership.send_modify(|leadership| leadership.leader_id = None);

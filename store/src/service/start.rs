@@ -250,6 +250,7 @@ fn open(
             lessor: Lessor::default(),
             ready: watch::Sender::new(false),
             removed,
+            failed: CancellationToken::new(),
             stop: CancellationToken::new(),
             runtime,
         };

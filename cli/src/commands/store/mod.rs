@@ -104,14 +104,16 @@ async fn serve(options: kontiki_store::Options) -> Result<ExitCode> {
         }
         std::future::pending::<()>().await;
     };
+    let mut code = ExitCode::SUCCESS;
     tokio::select! {
         () = ready => {}
+        () = store.failed() => code = ExitCode::FAILURE,
         () = store.removed() => tracing::warn!("the member has been permanently removed from the cluster"),
         () = cancel.cancelled() => {}
     }
     store.shutdown().await;
     tracing::info!("closed etcd server");
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 #[cfg(test)]
