@@ -40,6 +40,8 @@ use crate::{
 
 /// How long a cluster may take until it is as declared again.
 const SETTLED: Duration = Duration::from_secs(90);
+/// A namespace with thousands of objects, each a transaction of its own, on disks that are slow.
+const EMPTIED: Duration = Duration::from_secs(300);
 /// After that, endpoints may take a moment to reach every node.
 const MARGIN: Duration = Duration::from_secs(1);
 const PERIOD: Duration = Duration::from_millis(100);
@@ -269,7 +271,7 @@ impl Run<'_> {
     fn clean_up(&mut self, before: &Footprint) -> Result<()> {
         let path = format!("/api/v1/namespaces/{}", self.namespace());
         self.runtime.block_on(self.api.call(Method::DELETE, &path, None))?;
-        eventually(SETTLED, "the namespace is gone", || Ok(self.get(&path).is_err().then_some(())))?;
+        eventually(EMPTIED, "the namespace is gone", || Ok(self.get(&path).is_err().then_some(())))?;
         let records = self.cluster.records();
         let clean = eventually(SETTLED / 3, "nothing is left", || {
             Ok(leaks::left(before, &footprint(&records)?).is_empty().then_some(()))
