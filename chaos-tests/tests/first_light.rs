@@ -4,6 +4,8 @@
 
 #[path = "first_light/disk.rs"]
 mod disk;
+#[path = "first_light/extensions.rs"]
+mod extensions;
 #[path = "first_light/node.rs"]
 mod node;
 #[path = "first_light/pods.rs"]
@@ -74,7 +76,7 @@ impl Shared {
 
 type Test = fn(&Shared) -> Result<()>;
 /// In this order: libtest-mimic sorts by name.
-const TESTS: [(&str, Test); 24] = [
+const TESTS: [(&str, Test); 25] = [
     ("a_every_kubectl_reads", every_kubectl_reads),
     ("b_objects_are_created_changed_and_deleted", objects_are_created_changed_and_deleted),
     ("c_bad_input_is_refused_in_kubernetes_words", bad_input_is_refused_in_kubernetes_words),
@@ -92,6 +94,7 @@ const TESTS: [(&str, Test); 24] = [
     ("i_containers_outlive_the_agent", pods::containers_outlive_the_agent),
     ("j_up_is_idempotent", up_is_idempotent),
     ("k_killed_servers_lose_nothing", killed_servers_lose_nothing),
+    ("l_extensions_are_part_of_the_api", extensions::extensions_are_part_of_the_api),
     ("l_namespaces_and_owners_take_theirs_along", pods::namespaces_and_owners_take_theirs_along),
     ("l_pods_keep_apart_and_make_room", services::pods_keep_apart_and_make_room),
     ("l_r_a_rollout_costs_no_request", rollout::a_rollout_costs_no_request),

@@ -1,8 +1,12 @@
 //! What the cluster serves: built-in kinds, which are known, and those that others add while it runs.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::LazyLock,
+};
 
 use bytes::Bytes;
+use futures::future::join_all;
 use http::Method;
 use kontiki_api::{registry, resources::ResourceKey};
 use kontiki_client::{Client, Error};
@@ -76,29 +80,96 @@ fn interned(text: &str) -> &'static str {
     text
 }
 
-/// Kinds of groups that are not built in, in their preferred versions.
-pub async fn added(client: &Client) -> Result<Vec<Served>, Error> {
+/// Kinds that others add, as far as they could be found out.
+#[derive(Debug, Default)]
+pub struct Added {
+    /// The kinds.
+    pub served: Vec<Served>,
+    /// Group versions whose server did not tell, and why.
+    pub failures: BTreeMap<String, String>,
+}
+
+impl Added {
+    /// Whether a kind may still be there although it was not found.
+    pub fn may_have(&self, key: &ResourceKey) -> bool {
+        self.failures.contains_key(&key.api_version())
+    }
+
+    /// What is missing, in Kubernetes' words; `None` if nothing is.
+    pub fn problem(&self) -> Option<String> {
+        if self.failures.is_empty() {
+            return None;
+        }
+        let each: Vec<_> = self.failures.iter().map(|(version, error)| format!("{version}: {error}")).collect();
+        let words = format!("unable to retrieve the complete list of server APIs: {}", each.join(", "));
+        Some(format!("Discovery failed for some groups, {} failing: {words}", self.failures.len()))
+    }
+}
+
+/// Kinds of groups that are not built in, in their preferred versions. A server that does not answer hides only its own.
+pub async fn added(client: &Client) -> Result<Added, Error> {
     let known: HashSet<&str> = registry::all().iter().map(|resource| resource.key.group).collect();
     let groups: Groups = get(client, "/apis".to_owned()).await?;
-    let mut served = Vec::new();
-    for group in groups.groups.into_iter().filter(|group| !known.contains(group.name.as_str())) {
-        let version = group.preferred_version.version;
-        let found: Resources = get(client, format!("/apis/{}/{version}", group.name)).await?;
-        for resource in found.resources.into_iter().filter(|resource| !resource.name.contains('/')) {
-            let key = ResourceKey {
-                group: interned(&group.name),
-                version: interned(&version),
-                plural: interned(&resource.name),
-                kind: interned(&resource.kind),
-                namespaced: resource.namespaced,
-            };
-            served.push(Served { key, verbs: resource.verbs });
+    let others = groups.groups.into_iter().filter(|group| !known.contains(group.name.as_str()));
+    let asked = others.map(async |group| {
+        let (group, version) = (group.name, group.preferred_version.version);
+        let found = get::<Resources>(client, format!("/apis/{group}/{version}")).await;
+        (group, version, found)
+    });
+    let mut added = Added::default();
+    for (group, version, found) in join_all(asked).await {
+        match found {
+            Ok(found) => added.served.extend(kinds(&group, &version, found)),
+            // It has gone since it was listed.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => {
+                added.failures.insert(format!("{group}/{version}"), error.to_string());
+            }
         }
     }
-    Ok(served)
+    Ok(added)
+}
+
+fn kinds<'a>(group: &'a str, version: &'a str, found: Resources) -> impl Iterator<Item = Served> + use<'a> {
+    found.resources.into_iter().filter(|resource| !resource.name.contains('/')).map(move |resource| {
+        let key = ResourceKey {
+            group: interned(group),
+            version: interned(version),
+            plural: interned(&resource.name),
+            kind: interned(&resource.kind),
+            namespaced: resource.namespaced,
+        };
+        Served { key, verbs: resource.verbs }
+    })
 }
 
 async fn get<T: DeserializeOwned>(client: &Client, path: String) -> Result<T, Error> {
     let body = client.request(Method::GET, path.clone(), "", Bytes::new()).await?;
     serde_json::from_slice(&body).map_err(|error| Error::Decode { path, message: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn kinds_of_others_are_found_and_what_hides_is_told() {
+        let document = r#"{"resources": [
+            {"name": "foos", "kind": "Foo", "namespaced": true, "verbs": ["delete", "deletecollection", "list", "watch"]},
+            {"name": "foos/status", "kind": "Foo", "namespaced": true, "verbs": ["get"]}]}"#;
+        let found: Vec<_> = kinds("example.com", "v1", serde_json::from_str(document).unwrap()).collect();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].key.path("n", "a"), "/apis/example.com/v1/namespaces/n/foos/a");
+        assert!(found[0].can("deletecollection") && !found[0].can("get"));
+        let mut added = Added { served: found, ..Added::default() };
+        assert_eq!((added.problem(), added.may_have(&added.served[0].key)), (None, false));
+        added.failures.insert("example.com/v1".into(), "the server is currently unable to handle the request".into());
+        assert!(added.may_have(&added.served[0].key));
+        assert_eq!(
+            added.problem().unwrap(),
+            "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: \
+             example.com/v1: the server is currently unable to handle the request"
+        );
+    }
 }

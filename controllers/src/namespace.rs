@@ -126,7 +126,10 @@ async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Reconciled {
     if left == 0 {
         let mut kinds = discovery::built_in();
         match discovery::added(context.client()).await {
-            Ok(added) => kinds.extend(added),
+            Ok(added) => {
+                progress.discovery = added.problem();
+                kinds.extend(added.served);
+            }
             Err(error) => progress.discovery = Some(error.to_string()),
         }
         let deletable =

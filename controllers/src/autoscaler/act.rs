@@ -113,7 +113,7 @@ async fn target(context: &Context, autoscaler: &HorizontalPodAutoscaler) -> Resu
     }
     let added = discovery::added(context.client()).await?;
     let missing = || Error::Configuration(format!("no matches for kind {:?} in group {group:?}", reference.kind));
-    added.into_iter().map(|served| served.key).find(is).ok_or_else(missing)
+    added.served.into_iter().map(|served| served.key).find(is).ok_or_else(missing)
 }
 
 async fn reconcile(context: Arc<Context>, memory: Memory, key: ObjectKey) -> Reconciled {

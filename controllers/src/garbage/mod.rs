@@ -9,11 +9,12 @@ pub mod graph;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use kontiki_api::resources::ResourceKey;
+use kontiki_api::resources::{API_SERVICES, CUSTOM_RESOURCE_DEFINITIONS, ResourceKey};
 use kontiki_client::{DeleteOptions, Error, Patch, PropagationPolicy, events::EventType, reflector::ObjectKey};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::graph::{FOREGROUND, Graph, Node, ORPHAN, Owner, Verdict};
@@ -27,7 +28,9 @@ use crate::{
 };
 
 /// How often the kinds that others add are looked for.
-const DISCOVERY: Duration = Duration::from_secs(10);
+const DISCOVERY: Duration = Duration::from_secs(30);
+/// How long definitions are let settle before they are looked at.
+const SETTLE: Duration = Duration::from_millis(500);
 /// Without news everything is looked at again after this time.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -64,6 +67,8 @@ struct Collector {
     /// What follows kinds that no controller follows.
     followers: Mutex<HashMap<ResourceKey, Follower>>,
     queue: Queue,
+    /// Definitions or API services have changed.
+    news: Notify,
 }
 
 fn is_collected(served: &Served) -> bool {
@@ -80,6 +85,7 @@ pub fn start(context: &Arc<Context>, cancel: CancellationToken) -> BoxFuture<'st
         kinds: Mutex::default(),
         followers: Mutex::default(),
         queue: run::queue("garbage_collector"),
+        news: Notify::new(),
     });
     let own: Vec<_> = context.followed().into_iter().filter(|kind| kind.key().plural != "leases").collect();
     let known: Vec<_> = own.iter().map(|kind| kind.key()).collect();
@@ -121,6 +127,9 @@ impl Collector {
                 }
             }
             touched.into_iter().for_each(|uid| collector.queue.add(ObjectKey::new("", uid)));
+            if [CUSTOM_RESOURCE_DEFINITIONS, API_SERVICES].contains(&key) {
+                collector.news.notify_one();
+            }
         }));
         self.kinds.lock().insert((key.group.to_owned(), key.kind.to_owned()), key);
     }
@@ -149,16 +158,21 @@ impl Collector {
         let mut before: Vec<ResourceKey> = Vec::new();
         loop {
             match discovery::added(self.context.client()).await {
-                Ok(found) => {
-                    let found: Vec<_> = found.into_iter().filter(is_collected).collect();
+                Ok(added) => {
+                    let found: Vec<_> = added.served.iter().filter(|served| is_collected(served)).cloned().collect();
                     self.follow(&found, &[], cancel);
-                    let now: Vec<_> = found.iter().map(|served| served.key).collect();
-                    before.iter().filter(|key| !now.contains(key)).for_each(|key| self.forget(*key));
+                    let mut now: Vec<_> = found.iter().map(|served| served.key).collect();
+                    for key in before.into_iter().filter(|key| !now.contains(key)).collect::<Vec<_>>() {
+                        // A server that is silent has not lost its objects.
+                        if added.may_have(&key) { now.push(key) } else { self.forget(key) }
+                    }
                     before = now;
                 }
                 Err(error) => tracing::debug!(%error, "kinds cannot be found out"),
             }
-            tokio::time::sleep(DISCOVERY).await;
+            let _ = tokio::time::timeout(DISCOVERY, self.news.notified()).await;
+            // A definition changes several times before it is served.
+            tokio::time::sleep(SETTLE).await;
         }
     }
 
