@@ -1,14 +1,21 @@
 //! Cluster addresses and node ports of Services.
 //!
 //! Each one that is given out is a key of its own in the store, taken in the same transaction as
-//! the Service: two API servers can never give out the same, and nothing leaks when one dies.
+//! the Service: two API servers can never give out the same, and nothing leaks when one dies. The key of an address is
+//! that of its IPAddress.
 
 use std::{collections::BTreeSet, fmt, net::Ipv4Addr, ops::RangeInclusive};
 
-use kontiki_api::{field::FieldError, object::text};
+use jiff::Timestamp;
+use kontiki_api::{
+    field::FieldError,
+    object::{meta, stored_bytes, text},
+    registry,
+    resources::IP_ADDRESSES,
+};
 use serde_json::{Value, json};
 
-use crate::storage::Guard;
+use crate::storage::{Claim, Guard, keys};
 
 /// Ports of nodes that lead to Services.
 pub const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
@@ -69,7 +76,48 @@ impl fmt::Display for ServiceNetwork {
 }
 
 fn address_key(address: &str) -> String {
-    format!("{PREFIX}addresses/{address}")
+    let resource = registry::of(&IP_ADDRESSES);
+    resource.map_or_else(|| format!("{PREFIX}addresses/{address}"), |resource| keys::object(resource, "", address))
+}
+
+/// What an address is chosen from, and what its IPAddress is made with.
+pub struct Choice<'a> {
+    /// The network of Services.
+    pub network: ServiceNetwork,
+    /// Chooses.
+    pub random: u32,
+    /// Chooses another one: a caller whose choice was taken calls again with the next attempt.
+    pub attempt: u32,
+    /// Of the IPAddress.
+    pub uid: &'a str,
+    /// When it is made.
+    pub now: Timestamp,
+}
+
+impl Choice<'_> {
+    /// The IPAddress of a Service.
+    fn ip_address(&self, service: &Value) -> Value {
+        json!({
+            "kind": IP_ADDRESSES.kind,
+            "apiVersion": IP_ADDRESSES.api_version(),
+            "metadata": {
+                "name": service["spec"]["clusterIP"],
+                "uid": self.uid,
+                "creationTimestamp": meta::time(self.now),
+                "labels": {
+                    "ipaddress.kubernetes.io/ip-family": "IPv4",
+                    "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+                },
+            },
+            "spec": { "parentRef": { "resource": "services", "namespace": meta::namespace(service), "name": meta::name(service) } },
+        })
+    }
+
+    fn claim(&self, key: String, service: &Value) -> Claim {
+        let is_address = key == address_key(text(service, "/spec/clusterIP"));
+        let owner = || format!("{}/{}", meta::namespace(service), meta::name(service)).into();
+        Claim { value: if is_address { stored_bytes(&self.ip_address(service)) } else { owner() }, key }
+    }
 }
 
 fn port_key(port: u64) -> String {
@@ -85,15 +133,9 @@ fn held(service: &Value) -> BTreeSet<String> {
     address.into_iter().chain(ports).collect()
 }
 
-/// Fills in what a Service lacks and says which keys its write takes and gives back. `random` and
-/// `attempt` choose: a caller whose choice was taken calls again with the next attempt.
-pub fn allocate(
-    service: &mut Value,
-    old: Option<&Value>,
-    network: ServiceNetwork,
-    random: u32,
-    attempt: u32,
-) -> Result<Guard, Vec<FieldError>> {
+/// Fills in what a Service lacks and says which keys its write takes and gives back.
+pub fn allocate(service: &mut Value, old: Option<&Value>, choice: &Choice<'_>) -> Result<Guard, Vec<FieldError>> {
+    let Choice { network, random, attempt, .. } = *choice;
     let kind = text(service, "/spec/type").to_owned();
     if kind == "ExternalName" {
         if let Some(spec) = service.get_mut("spec").and_then(Value::as_object_mut) {
@@ -118,7 +160,8 @@ pub fn allocate(
     let wants_ports = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
     allocate_ports(service, wants_ports, random, attempt)?;
     let (before, after) = (old.map(held).unwrap_or_default(), held(service));
-    Ok(Guard { take: after.difference(&before).cloned().collect(), release: before.difference(&after).cloned().collect() })
+    let take = after.difference(&before).map(|key| choice.claim(key.clone(), service)).collect();
+    Ok(Guard { take, release: before.difference(&after).cloned().collect() })
 }
 
 fn allocate_ports(service: &mut Value, wanted: bool, random: u32, attempt: u32) -> Result<(), Vec<FieldError>> {
@@ -169,32 +212,38 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn choice() -> Choice<'static> {
+        let network = ServiceNetwork::parse("10.96.0.0/16").unwrap();
+        Choice { network, random: 0, attempt: 0, uid: "u", now: Timestamp::UNIX_EPOCH }
+    }
+
     #[test]
     fn a_service_gets_an_address_above_the_reserved_ones() {
-        let network = ServiceNetwork::parse("10.96.0.0/16").unwrap();
-        let mut service = json!({"spec": {"type": "ClusterIP"}});
-        let guard = allocate(&mut service, None, network, 0, 0).unwrap();
+        let network = choice().network;
+        let mut service = json!({"metadata": {"name": "s", "namespace": "n"}, "spec": {"type": "ClusterIP"}});
+        let guard = allocate(&mut service, None, &choice()).unwrap();
         assert_eq!(service["spec"]["clusterIP"], "10.96.1.1");
-        assert_eq!(guard.take, ["/registry/kontiki.io/allocations/addresses/10.96.1.1"]);
+        assert_eq!(guard.take[0].key, "/registry/ipaddresses/10.96.1.1");
+        let address: Value = serde_json::from_slice(&guard.take[0].value).unwrap();
+        assert_eq!(address["spec"]["parentRef"], json!({"resource": "services", "namespace": "n", "name": "s"}));
+        assert_eq!(address["metadata"]["labels"]["ipaddress.kubernetes.io/managed-by"], "ipallocator.k8s.io");
         assert_eq!(network.address(1), Ipv4Addr::new(10, 96, 0, 1));
         assert_eq!(network.to_string(), "10.96.0.0/16");
     }
 
     #[test]
     fn what_is_no_longer_held_is_given_back() {
-        let network = ServiceNetwork::parse("10.96.0.0/16").unwrap();
         let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.96.3.3", "ports": [{"nodePort": 30001}]}});
         let mut new = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.3.3", "ports": [{"nodePort": 30001}]}});
-        let guard = allocate(&mut new, Some(&old), network, 0, 0).unwrap();
+        let guard = allocate(&mut new, Some(&old), &choice()).unwrap();
         assert_eq!(guard, Guard { take: vec![], release: vec![port_key(30001)] });
     }
 
     #[test]
     fn addresses_outside_the_network_are_refused() {
-        let network = ServiceNetwork::parse("10.96.0.0/16").unwrap();
         let mut service = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}});
-        assert!(allocate(&mut service, None, network, 0, 0).is_err());
+        assert!(allocate(&mut service, None, &choice()).is_err());
         let mut service = json!({"spec": {"type": "NodePort", "ports": [{"nodePort": 80}]}});
-        assert!(allocate(&mut service, None, network, 0, 0).is_err());
+        assert!(allocate(&mut service, None, &choice()).is_err());
     }
 }

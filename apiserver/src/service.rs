@@ -166,6 +166,7 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
     };
     let handle = Handle { server: Arc::new(server) };
     tokio::spawn(crate::custom::controller::run(handle.clone(), handle.server.shutdown.clone()));
+    tokio::spawn(crate::policy::status::run(Arc::clone(&handle.server), handle.server.shutdown.clone()));
     tokio::spawn(aggregation::register::run(handle.clone(), handle.server.shutdown.clone()));
     tokio::spawn(aggregation::follow::run(handle.clone(), handle.server.shutdown.clone()));
     handle

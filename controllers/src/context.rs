@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use kontiki_api::resources::{
     CONFIG_MAPS, CONTROLLER_REVISIONS, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS,
-    HORIZONTAL_POD_AUTOSCALERS, JOBS, LEASES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES,
-    POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, SERVICE_ACCOUNTS, SERVICES, STATEFUL_SETS,
-    STORAGE_CLASSES,
+    HORIZONTAL_POD_AUTOSCALERS, IP_ADDRESSES, JOBS, LEASES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES,
+    POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, SERVICE_ACCOUNTS, SERVICE_CIDRS, SERVICES,
+    STATEFUL_SETS, STORAGE_CLASSES,
 };
 use kontiki_client::{
     Client,
@@ -29,6 +29,7 @@ use crate::{
     node_lifecycle::{Lease, Node},
     revisions::ControllerRevision,
     service_account::ConfigMap,
+    service_cidrs::{IpAddress, ServiceCidr},
     shared::{Followed, Shared},
     stateful_set::StatefulSet,
     volume::{Claim, StorageClass, Volume},
@@ -107,6 +108,10 @@ kinds! {
     service_accounts: Bare = SERVICE_ACCOUNTS, all(), no_words;
     /// ConfigMaps.
     config_maps: ConfigMap = CONFIG_MAPS, all(), no_words;
+    /// ServiceCIDRs.
+    service_cidrs: ServiceCidr = SERVICE_CIDRS, all(), no_words;
+    /// IPAddresses.
+    ip_addresses: IpAddress = IP_ADDRESSES, all(), no_words;
     /// Nodes.
     nodes: Node = NODES, all(), no_words;
     /// Leases of nodes.

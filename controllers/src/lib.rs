@@ -38,6 +38,7 @@ pub mod replica_set;
 pub mod resource_quota;
 pub mod revisions;
 pub mod service_account;
+pub mod service_cidrs;
 pub mod stateful_set;
 pub mod taint_eviction;
 pub mod ttl_after_finished;
@@ -71,6 +72,7 @@ const CONTROLLERS: &[run::Start] = &[
     endpoints::start,
     namespace::start,
     service_account::start,
+    service_cidrs::start,
     node_ipam::start,
     node_lifecycle::start,
     node_role::start,

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::strategy::Served;
+use crate::openapi::describe;
 
 /// Name of a type: `com.example.v1.Foo` of group `example.com`.
 #[must_use]
@@ -32,9 +33,12 @@ pub fn schema(served: &Served, reference: &Value, v2: bool) -> Value {
             }
             embed(&mut schema, reference, v2);
             let name = |text: &str| json!({ "type": "string", "description": text });
-            add_property(&mut schema, "apiVersion", name("Group and version of the kind, such as v1 or apps/v1."));
-            add_property(&mut schema, "kind", name("What the object is, such as Pod."));
-            add_property(&mut schema, "metadata", reference.clone());
+            add_property(&mut schema, "apiVersion", name(describe::API_VERSION));
+            add_property(&mut schema, "kind", name(describe::KIND));
+            // Version 3 ignores what stands beside a reference.
+            let mut metadata = if v2 { reference.clone() } else { json!({ "allOf": [reference] }) };
+            metadata["description"] = json!(describe::METADATA);
+            add_property(&mut schema, "metadata", metadata);
             schema
         }
     };
@@ -148,7 +152,7 @@ mod tests {
         assert_eq!(v2["properties"]["a"], json!({"x-kubernetes-int-or-string": true}));
         assert_eq!(v2["properties"]["b"], json!({"x-kubernetes-preserve-unknown-fields": true}));
         assert_eq!((&v2["properties"]["n"], &v2["required"]), (&json!({}), &json!(["a"])));
-        assert_eq!(v2["properties"]["metadata"], reference);
+        assert_eq!(v2["properties"]["metadata"]["$ref"], reference["$ref"]);
         let v3 = schema(&served(raw.clone()), &reference, false);
         assert_eq!(v3["properties"]["b"], raw["properties"]["b"]);
         let open =

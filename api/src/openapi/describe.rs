@@ -9,9 +9,12 @@ use std::sync::LazyLock;
 use crate::schema::{Field, Type};
 
 /// Description of `apiVersion` wherever it occurs.
-pub(super) const API_VERSION: &str = "Group and version of the kind, such as v1 or apps/v1.";
+pub(crate) const API_VERSION: &str = "APIVersion defines group and version of the kind, such as v1 or apps/v1.";
 /// Description of `kind` wherever it occurs.
-pub(super) const KIND: &str = "What the object is, such as Pod.";
+pub(crate) const KIND: &str = "What the object is, such as Pod.";
+
+/// Description of the metadata of custom resources.
+pub(crate) const METADATA: &str = "Standard object's metadata: name, labels and whatever else all objects have.";
 
 static TEXTS: LazyLock<HashMap<&'static str, &'static str>> =
     LazyLock::new(|| include_str!("descriptions.txt").lines().filter_map(|line| line.split_once(' ')).collect());
@@ -25,7 +28,7 @@ pub(super) fn field(type_: &Type, field: &Field) -> Option<&'static str> {
     known.or(match field.name {
         "apiVersion" => Some(API_VERSION),
         "kind" => Some(KIND),
-        "metadata" => Some("Name, labels and whatever else all objects have."),
+        "metadata" => Some(METADATA),
         _ => None,
     })
 }

@@ -5,7 +5,7 @@
 //! Sentences that describe fields are our own and only for what people look up.
 //! <https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition>
 
-mod describe;
+pub(crate) mod describe;
 mod paths;
 pub mod protobuf;
 mod schemas;

@@ -173,12 +173,12 @@ async fn store_new(server: &ApiServer, call: &Call, resource: &'static Resource,
     let (name, namespace) = (meta::name(&object).to_owned(), meta::namespace(&object).to_owned());
     let is_service = resource.key == kontiki_api::resources::SERVICES;
     let asked = object.clone();
-    let random = rand::random();
+    let (random, uid, now) = (rand::random(), uuid::Uuid::new_v4().to_string(), Timestamp::now());
     for attempt in 0..ALLOCATION_ATTEMPTS {
         let guard = if is_service {
             object.clone_from(&asked);
-            addresses::allocate(&mut object, None, server.options.service_network, random, attempt)
-                .map_err(|errors| refusal(resource, &asked, &errors))?
+            let choice = addresses::Choice { network: server.options.service_network, random, attempt, uid: &uid, now };
+            addresses::allocate(&mut object, None, &choice).map_err(|errors| refusal(resource, &asked, &errors))?
         } else {
             Guard::default()
         };
@@ -391,9 +391,10 @@ impl Change<'_> {
         }
         let mut guard = Guard::default();
         if *key == kontiki_api::resources::SERVICES && self.part == Part::Main {
-            let network = self.server.options.service_network;
-            guard = addresses::allocate(&mut new, Some(old), network, self.random, allocation)
-                .map_err(|errors| refusal(self.resource, old, &errors))?;
+            let (network, uid) = (self.server.options.service_network, uuid::Uuid::new_v4().to_string());
+            let (random, now) = (self.random, Timestamp::now());
+            let choice = addresses::Choice { network, random, attempt: allocation, uid: &uid, now };
+            guard = addresses::allocate(&mut new, Some(old), &choice).map_err(|errors| refusal(self.resource, old, &errors))?;
         }
         Ok(Outcome::Store(new, guard))
     }

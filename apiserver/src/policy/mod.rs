@@ -7,6 +7,7 @@
 mod expression;
 mod mutating;
 mod select;
+pub mod status;
 mod validating;
 
 pub use mutating::MutatingAdmissionPolicy;

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::cache::Caches;
 
 pub use read::{ListOptions, Page, VersionMatch};
-pub use write::{Guard, Outcome, Transaction, Written};
+pub use write::{Claim, Guard, Outcome, Transaction, Written};
 
 /// Objects in the store and in the cache beside it. Cheap to clone.
 #[derive(Clone)]

@@ -22,9 +22,18 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(2);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
     /// Keys that must be free, and are taken.
-    pub take: Vec<String>,
+    pub take: Vec<Claim>,
     /// Keys that are given back.
     pub release: Vec<String>,
+}
+
+/// A key that is taken, and what stands there from then on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: Bytes,
 }
 
 /// What a write has left.
@@ -63,7 +72,7 @@ impl Storage {
         let (served, stored) = (stored_bytes(object), stored_bytes(&self.to_stored(resource, object).await?));
         let mut request = pb::TxnRequest { compare: vec![is_absent(&key)], ..pb::TxnRequest::default() };
         request.success.push(put(&key, stored.clone(), lease));
-        add_guard(&mut request, guard, &key);
+        add_guard(&mut request, guard);
         request.failure.push(get(&key));
         let answer = self.kv.txn(request).await.map_err(|error| store_failure(&error))?;
         if answer.succeeded {
@@ -186,7 +195,7 @@ impl Transaction<'_> {
                 guard
             }
         };
-        add_guard(&mut request, guard, &self.key);
+        add_guard(&mut request, guard);
         request.failure.push(get(&self.key));
         let answer = self.storage.kv.txn(request).await.map_err(|error| store_failure(&error))?;
         if answer.succeeded {
@@ -248,10 +257,10 @@ fn first_pair(answer: &pb::TxnResponse) -> Option<mvccpb::KeyValue> {
     })
 }
 
-fn add_guard(request: &mut pb::TxnRequest, guard: &Guard, owner: &str) {
-    for key in &guard.take {
-        request.compare.push(is_absent(key));
-        request.success.push(put(key, Bytes::copy_from_slice(owner.as_bytes()), 0));
+fn add_guard(request: &mut pb::TxnRequest, guard: &Guard) {
+    for claim in &guard.take {
+        request.compare.push(is_absent(&claim.key));
+        request.success.push(put(&claim.key, claim.value.clone(), 0));
     }
     request.success.extend(guard.release.iter().map(|key| delete(key)));
 }

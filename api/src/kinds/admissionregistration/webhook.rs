@@ -136,10 +136,28 @@ fn check_client(client: &At<'_>, errors: &mut Errors) {
             if port.number().is_some_and(|number| !(1..=65_535).contains(&number)) {
                 port.invalid("port is not valid: must be between 1 and 65535, inclusive", errors);
             }
-            let path = service.get("path");
-            if path.is_set() && !path.text().starts_with('/') {
-                path.invalid("must start with a '/'", errors);
-            }
+            check_path(&service.get("path"), errors);
+        }
+    }
+}
+
+/// Segments of a path are names, and none is empty but the last.
+fn check_path(path: &At<'_>, errors: &mut Errors) {
+    let text = path.text();
+    if matches!(text, "" | "/") {
+        return;
+    }
+    let Some(rest) = text.strip_prefix('/') else { return path.invalid("must start with a '/'", errors) };
+    if rest == "/" {
+        return path.invalid("segment[0] may not be empty", errors);
+    }
+    for (index, segment) in rest.strip_suffix('/').unwrap_or(rest).split('/').enumerate() {
+        if segment.is_empty() {
+            path.invalid(format!("segment[{index}] may not be empty"), errors);
+            continue;
+        }
+        for reason in names::dns_subdomain(segment) {
+            path.invalid(format!("segment[{index}]: {reason}"), errors);
         }
     }
 }
@@ -163,5 +181,10 @@ mod tests {
         object["webhooks"][0]["clientConfig"] = json!({});
         let fields: Vec<_> = VALIDATING_WEBHOOK_CONFIGURATION.validate(&object).into_iter().map(|error| error.field).collect();
         assert_eq!(fields, ["webhooks[0].name", "webhooks[0].clientConfig"]);
+        for (path, problems) in [("", 0), ("/", 0), ("/a/b", 0), ("/a/", 0), ("a", 1), ("//", 1), ("/a//b", 1), ("/a/B", 1)] {
+            let mut errors = Vec::new();
+            check_path(&At::new(&json!(path), "path"), &mut errors);
+            assert_eq!(errors.len(), problems, "{path}: {errors:?}");
+        }
     }
 }

@@ -4,6 +4,9 @@
 //! nothing, or why it cannot be: it is no expression, names what is not there, or is of the wrong type.
 //! <https://kubernetes.io/docs/reference/using-api/cel/>
 
+mod declare;
+pub mod typecheck;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use kontiki_cel::{Environment, Program, Type, TypeTable, Types};
