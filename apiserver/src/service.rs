@@ -5,14 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, Request, Response};
 use jiff::Timestamp;
 use kontiki_api::{
     registry::{self, Resource},
-    resources::{COMPONENT_STATUSES, PODS, ResourceKey, SERVICE_ACCOUNTS},
+    resources::{COMPONENT_STATUSES, PODS, SERVICE_ACCOUNTS},
     status::Status,
 };
 use kontiki_store::kv::{Kv, Leadership};
@@ -27,7 +26,7 @@ use crate::{
     admission::{self, Chain, Operation},
     aggregation::{self, Aggregator},
     audit,
-    auth::{Authenticator, Objects, UserInfo, impersonation::Impersonation},
+    auth::{Authenticator, StoredObjects, UserInfo, impersonation::Impersonation},
     authorization::{self, Attributes, Authorizer},
     cache,
     flowcontrol::{self, Gate},
@@ -42,7 +41,7 @@ use crate::{
     request::RequestInfo,
     resource_metrics,
     response::{self, Body},
-    storage::{Storage, keys},
+    storage::Storage,
 };
 
 /// Headers that say how a request was sorted.
@@ -345,20 +344,6 @@ impl ApiServer {
         }
     }
 
-    /// Whether a request is for a resource that is known: names of clients' own making become no labels.
-    fn serves(&self, info: &RequestInfo) -> bool {
-        let (group, version, plural) = (info.group.as_str(), info.version.as_str(), info.resource.as_str());
-        let known = registry::find(group, version, plural).or_else(|| self.storage.caches.custom.find(group, version, plural));
-        known.is_some() || self.aggregator.table().find(group, version).is_some_and(|extension| extension.has(plural))
-    }
-
-    /// Whether body and answer of a request are passed on as they come, for somebody else answers it.
-    #[must_use]
-    pub fn passes_on(&self, info: &RequestInfo) -> bool {
-        let remote = |extension: &aggregation::Extension| matches!(extension.backend, aggregation::Backend::Remote(_));
-        proxy::is_proxied(info) || self.aggregator.table().of_path(&info.path).is_some_and(remote)
-    }
-
     /// The resource that a path names. One that this server does not know may be of a definition that it has not heard
     /// of yet.
     pub async fn find(&self, group: &str, version: &str, plural: &str) -> Result<&'static Resource, Status> {
@@ -484,29 +469,6 @@ impl RequestInfo {
     #[must_use]
     pub fn namespace_of(&self, resource: &Resource) -> &str {
         if resource.key.namespaced { &self.namespace } else { "" }
-    }
-}
-
-/// Objects for authentication: the cache, with the store behind it.
-struct StoredObjects {
-    storage: Storage,
-}
-
-#[async_trait]
-impl Objects for StoredObjects {
-    fn cached(&self, key: &ResourceKey, namespace: &str, name: &str) -> Option<Value> {
-        let resource = registry::of(key)?;
-        let cache = self.storage.caches.of(resource)?;
-        cache.get(&keys::object(resource, namespace, name)).map(|object| object.encoded.value())
-    }
-
-    async fn fresh(&self, key: &ResourceKey, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
-        let resource = registry::of(key).ok_or_else(Status::no_such_path)?;
-        match self.storage.get(resource, namespace, name).await {
-            Ok(object) => Ok(Some(object.encoded.value())),
-            Err(status) if status.code == 404 => Ok(None),
-            Err(status) => Err(status),
-        }
     }
 }
 

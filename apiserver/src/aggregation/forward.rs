@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use kontiki_api::status::Status;
+use kontiki_api::{registry, status::Status};
 
 use super::{Backend, Extension, Remote};
 use crate::{
     auth::UserInfo,
     outbound,
-    proxy::pass,
+    proxy::{self, pass},
+    request::RequestInfo,
     response::{self, Body},
     service::{ApiServer, Call},
 };
@@ -22,6 +23,22 @@ pub async fn answer(server: &ApiServer, call: &Call, extension: &Extension) -> R
     match &extension.backend {
         Backend::Metrics => crate::resource_metrics::answer(server, call, extension).await,
         Backend::Remote(remote) => forward(server, call, remote).await,
+    }
+}
+
+impl ApiServer {
+    /// Whether a request is for a resource that is known: names of clients' own making become no labels.
+    pub(crate) fn serves(&self, info: &RequestInfo) -> bool {
+        let (group, version, plural) = (info.group.as_str(), info.version.as_str(), info.resource.as_str());
+        let known = registry::find(group, version, plural).or_else(|| self.storage.caches.custom.find(group, version, plural));
+        known.is_some() || self.aggregator.table().find(group, version).is_some_and(|extension| extension.has(plural))
+    }
+
+    /// Whether body and answer of a request are passed on as they come, for somebody else answers it.
+    #[must_use]
+    pub fn passes_on(&self, info: &RequestInfo) -> bool {
+        let remote = |extension: &Extension| matches!(extension.backend, Backend::Remote(_));
+        proxy::is_proxied(info) || self.aggregator.table().of_path(&info.path).is_some_and(remote)
     }
 }
 

@@ -22,5 +22,5 @@ pub mod token_secrets;
 pub mod user;
 
 pub use authenticator::{Authenticator, TokenError};
-pub use objects::Objects;
+pub use objects::{Objects, StoredObjects};
 pub use user::UserInfo;

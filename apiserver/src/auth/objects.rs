@@ -1,8 +1,10 @@
 //! Read access to objects, as authentication and admission need it.
 
 use async_trait::async_trait;
-use kontiki_api::{resources::ResourceKey, status::Status};
+use kontiki_api::{registry, resources::ResourceKey, status::Status};
 use serde_json::Value;
+
+use crate::storage::{Storage, keys};
 
 /// Where objects are looked up: the watch cache, with the store behind it.
 #[async_trait]
@@ -12,4 +14,28 @@ pub trait Objects: Send + Sync {
 
     /// The object as the store has it now.
     async fn fresh(&self, key: &ResourceKey, namespace: &str, name: &str) -> Result<Option<Value>, Status>;
+}
+
+/// Objects for authentication: the cache, with the store behind it.
+pub struct StoredObjects {
+    /// Where they are.
+    pub storage: Storage,
+}
+
+#[async_trait]
+impl Objects for StoredObjects {
+    fn cached(&self, key: &ResourceKey, namespace: &str, name: &str) -> Option<Value> {
+        let resource = registry::of(key)?;
+        let cache = self.storage.caches.of(resource)?;
+        cache.get(&keys::object(resource, namespace, name)).map(|object| object.encoded.value())
+    }
+
+    async fn fresh(&self, key: &ResourceKey, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
+        let resource = registry::of(key).ok_or_else(Status::no_such_path)?;
+        match self.storage.get(resource, namespace, name).await {
+            Ok(object) => Ok(Some(object.encoded.value())),
+            Err(status) if status.code == 404 => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
 }
