@@ -32,6 +32,7 @@ SIMULATION = @$(WITH_ROCKSDB) && cargo test --quiet --locked -p kontiki-store --
 
 simulation: setup
 	$(SIMULATION) --seeds 200
+	$(SIMULATION) --mutations
 
 simulate: setup
 	$(SIMULATION) $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),1000))

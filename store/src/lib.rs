@@ -11,6 +11,7 @@ pub mod blocking;
 pub mod duration;
 pub mod error;
 pub mod etcd;
+pub mod fault;
 pub mod kv;
 pub mod limits;
 pub mod memory;

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::snapshot::SnapshotHandle;
 use super::types::{Config, LeaderId, LogId, Snapshot, SnapshotMeta, StoredMembership};
+use crate::fault::{self, Mistake};
 use crate::metrics::Metrics;
 use crate::service::waiters::Waiters;
 use crate::state::store::State;
@@ -123,7 +124,8 @@ impl RaftSnapshotBuilder<Config> for Machine {
     /// only when a follower asks.
     async fn build_snapshot(&mut self) -> Result<Snapshot, IoError> {
         let state = self.state.clone();
-        let (last_log_id, last_membership) = blocking(move || state.flush()).await?;
+        let flush = move || if fault::makes(Mistake::PurgeUnflushed) { Ok(state.applied()) } else { state.flush() };
+        let (last_log_id, last_membership) = blocking(flush).await?;
         let meta = SnapshotMeta { last_log_id, last_membership };
         *self.flushed.lock() = Some(meta.clone());
         Ok(Snapshot { meta, snapshot: SnapshotHandle::Local(self.state.clone()) })

@@ -13,6 +13,7 @@ use super::snapshot::Incoming;
 use super::types::{Config, LeaderId, Raft, Snapshot};
 use super::wire::{self, Malformed};
 use crate::error::Error;
+use crate::fault::{self, Mistake};
 use crate::service::core::Core;
 use crate::state::rocks::Budget;
 
@@ -50,6 +51,20 @@ fn to_append(request: pb::AppendRequest) -> Result<AppendEntriesRequest<Config>,
     })
 }
 
+/// The mistake of a follower that acknowledges before it has written.
+fn acknowledge_at_once(raft: Raft, requests: Pin<Box<dyn Stream<Item = AppendEntriesRequest<Config>> + Send>>) -> AppendStream {
+    Box::pin(requests.map(move |request| {
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let raft = raft.clone();
+        tokio::spawn(async move { raft.append_entries(request).await });
+        Ok(pb::AppendResponse {
+            result: pb::append_response::Result::Success as i32,
+            log_id: last.as_ref().map(wire::log_id),
+            vote: None,
+        })
+    }))
+}
+
 type AppendStream = Pin<Box<dyn Stream<Item = Result<pb::AppendResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -64,6 +79,10 @@ impl Peer for PeerService {
             .map(|message| message.ok().and_then(|message| to_append(message).ok()))
             .take_while(|message| futures::future::ready(message.is_some()))
             .filter_map(futures::future::ready);
+        let requests: Pin<Box<dyn Stream<Item = AppendEntriesRequest<Config>> + Send>> = Box::pin(requests);
+        if fault::makes(Mistake::EarlyAcknowledgement) {
+            return Ok(Response::new(acknowledge_at_once(self.raft.clone(), requests)));
+        }
         let answers = self.raft.stream_append(requests);
         let answers = answers.map(|answer| match answer {
             Ok(Ok(log_id)) => {

@@ -12,6 +12,7 @@ use super::core::Core;
 use super::waiters::Answer;
 use crate::auth::Caller;
 use crate::error::Error;
+use crate::fault::{self, Mistake};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_PROPOSALS_MAX, PROPOSAL_TIMEOUT};
 use crate::raft::types::LeaderId;
 
@@ -159,6 +160,9 @@ async fn send(core: &Core, leader: LeaderId, numbers: Vec<u64>) {
 async fn forward(core: &Core, leader: LeaderId, batch: bytes::Bytes) -> Result<bool, Error> {
     let mut peer = core.peer(leader)?;
     let request = wire_pb::ProposeRequest { term: leader.term, leader: leader.node_id, batch };
+    if fault::makes(Mistake::ForwardedTwice) {
+        drop(peer.propose(request.clone()).await);
+    }
     let mut request = tonic::Request::new(request);
     request.set_timeout(PROPOSAL_TIMEOUT);
     match peer.propose(request).await {

@@ -17,6 +17,7 @@ use super::options::Options;
 use super::start::{Queues, StartError};
 use super::{compactor, corruption, lessor, membership, propose, quota, read_index};
 use crate::auth::Caller;
+use crate::fault::{self, Mistake};
 use crate::kv::Leadership;
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::raft::machine::Machine;
@@ -36,7 +37,7 @@ fn config(options: &Options) -> Result<openraft::Config, StartError> {
         // A leader that went on in its old term would not know what it committed before, and answer
         // reads from the past; and if its disk failed, it would give indexes out a second time that
         // the others hold already.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(fault::makes(Mistake::LeaderRestored)),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.flush_entries),
         max_in_snapshot_log_to_keep: options.keep_entries,
         replication_lag_threshold: options.keep_entries,

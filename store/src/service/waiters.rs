@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::auth::Caller;
 use crate::error::Error;
+use crate::fault::{self, Mistake};
 use crate::raft::types::LeaderId;
 use crate::state::apply::Decided;
 
@@ -132,7 +133,7 @@ impl Waiters {
     pub fn refused(&self, numbers: &[u64], by: Option<LeaderId>) {
         let mut inner = self.inner.lock();
         for number in numbers {
-            if inner.pending.get(number).is_some_and(|pending| pending.sent == by) {
+            if inner.pending.get(number).is_some_and(|pending| pending.sent == by || fault::makes(Mistake::LateRefusal)) {
                 self.requeue(&mut inner, *number);
             }
         }

@@ -14,6 +14,7 @@ use kontiki_proto::mvccpb::{Event, event::EventType};
 use tokio::sync::{mpsc, watch};
 
 use crate::error::Error;
+use crate::fault::{self, Mistake};
 use crate::limits::WATCH_QUEUE_MAX;
 use crate::mvcc::range::KeyRange;
 
@@ -60,6 +61,10 @@ pub fn watched(request: &WatchCreateRequest) -> (bytes::Bytes, bytes::Bytes) {
     (if request.key.is_empty() { first } else { request.key.clone() }, request.range_end.clone())
 }
 
+fn is_left_out(event: &Event) -> bool {
+    fault::makes(Mistake::SkippedEvent) && event.kv.as_ref().is_some_and(|kv| kv.mod_revision % 7 == 0)
+}
+
 struct Watch {
     history: Arc<dyn History>,
     request: WatchCreateRequest,
@@ -80,7 +85,11 @@ impl Watch {
                 continue;
             }
             let response = match self.history.events(&self.range, self.next, current).await {
-                Ok(batch) => {
+                Ok(mut batch) => {
+                    batch.events.retain(|event| !is_left_out(event));
+                    if fault::makes(Mistake::RepeatedEvent) && batch.next % 7 == 0 {
+                        batch.events.extend(batch.events.last().cloned());
+                    }
                     self.next = batch.next;
                     self.response(batch.events)
                 }

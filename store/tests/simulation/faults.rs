@@ -31,9 +31,9 @@ pub enum Fault {
 /// Faults in the order of their time, in milliseconds.
 pub type Schedule = Vec<(u64, Fault)>;
 
-/// Draws what breaks between two moments, among some members. Everything that breaks is mended later
+/// Draws what breaks between two moments, among some members; clocks only if they may. Everything that breaks is mended later
 /// or, at the latest, when the world heals everything.
-pub fn draw(random: &mut StdRng, members: usize, from_ms: u64, to_ms: u64) -> Schedule {
+pub fn draw(random: &mut StdRng, members: usize, (from_ms, to_ms): (u64, u64), clocks: bool) -> Schedule {
     let mut schedule = Schedule::new();
     let mut now = from_ms;
     loop {
@@ -66,7 +66,7 @@ pub fn draw(random: &mut StdRng, members: usize, from_ms: u64, to_ms: u64) -> Sc
                 let stall = random.random_range(20..800);
                 schedule.extend([(now, Fault::Stall(one, stall)), (until, Fault::Stall(one, 0))]);
             }
-            12 => {
+            12 if clocks => {
                 let speed = random.random_range(300..3000);
                 schedule.extend([(now, Fault::Drift(one, speed)), (until, Fault::Drift(one, 1000))]);
             }

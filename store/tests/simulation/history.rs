@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::trace::Trace;
 
 /// A key; there are few, so that clients meet.
-pub type Key = u8;
+pub type Key = u32;
 /// A value; each is written once.
 pub type Value = u64;
 

@@ -100,8 +100,8 @@ impl Member {
                 Ok(started) => {
                     trace.note(format_args!("member {number} runs"));
                     *slot.lock() = Some(started.clone());
-                    tokio::spawn(follow(number, started.clone(), trace));
-                    tokio::spawn(watch(started.clone(), watched));
+                    tokio::spawn(follow(number, started.clone(), trace.clone()));
+                    tokio::spawn(watch(started.clone(), watched, trace));
                     then(started);
                 }
                 Err(error) => trace.note(format_args!("member {number} does not start: {error}")),
@@ -175,7 +175,7 @@ async fn follow(number: usize, handle: Handle, trace: Arc<Trace>) {
 }
 
 /// Watches all keys, from where the last run was told everything.
-async fn watch(handle: Handle, watched: Arc<Mutex<Watched>>) {
+async fn watch(handle: Handle, watched: Arc<Mutex<Watched>>, trace: Arc<Trace>) {
     loop {
         let next = {
             let watched = watched.lock();
@@ -191,13 +191,13 @@ async fn watch(handle: Handle, watched: Arc<Mutex<Watched>>) {
         };
         let Ok(mut stream) = handle.watch(request).await else { return };
         while let Some(response) = stream.recv().await {
-            watched.lock().messages.push(message(&response));
+            watched.lock().messages.push(message(&response, trace.now_ms()));
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-fn message(response: &pb::WatchResponse) -> Message {
+fn message(response: &pb::WatchResponse, at_ms: u64) -> Message {
     let event = |event: &kontiki_proto::mvccpb::Event| {
         let kv = event.kv.as_ref()?;
         let entry = if event.r#type == EventType::Put as i32 { to_entry(kv) } else { None };
@@ -205,5 +205,5 @@ fn message(response: &pb::WatchResponse) -> Message {
         Some(Event { key: to_key(&kv.key)?, entry, revision: kv.mod_revision, previous })
     };
     let revision = response.header.as_ref().map_or(0, |header| header.revision);
-    Message { revision, events: response.events.iter().filter_map(event).collect() }
+    Message { at_ms, revision, events: response.events.iter().filter_map(event).collect() }
 }

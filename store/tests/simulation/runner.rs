@@ -8,17 +8,20 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::mutations::{MUTATIONS, Mutation};
 use crate::{entropy, world};
 
 /// Seeds that are run twice, to see that the second run is the first.
 const TWICE: u64 = 20;
+/// Seeds in which a mistake must be found.
+const MUTATION_SEEDS: u64 = 200;
 /// A run that takes longer has got stuck.
-const STUCK: Duration = Duration::from_secs(300);
+const STUCK: Duration = Duration::from_secs(100);
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
 /// Runs one seed here.
-pub fn one(seed: u64, with_trace: bool) -> ExitCode {
+pub fn one(seed: u64, mutation: Option<&Mutation>, with_trace: bool) -> ExitCode {
     entropy::begin(seed);
     let report_panic = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -31,12 +34,17 @@ pub fn one(seed: u64, with_trace: bool) -> ExitCode {
         std::process::exit(2);
     });
     let root = folder();
-    let report = world::run(seed, &root);
+    let report = world::run(seed, mutation.map(|mutation| mutation.made), &root);
     drop(std::fs::remove_dir_all(&root));
     if with_trace {
         print!("{}", report.trace);
     }
-    let error = report.error.or_else(|| PANICKED.load(Ordering::SeqCst).then(|| "panic: see above".to_owned()));
+    let panicked = PANICKED.load(Ordering::SeqCst).then(|| "panic: a member's code gave up".to_owned());
+    let error = match report.error {
+        // A member that panics stands still, which is why there is no agreement.
+        Some(silence) if silence.starts_with("liveness") => panicked.or(Some(silence)),
+        error => error.or(panicked),
+    };
     match error {
         None => {
             println!("seed {seed}: {}", report.summary);
@@ -56,26 +64,14 @@ fn folder() -> PathBuf {
     base.join(format!("kontiki-simulation-{}", std::process::id()))
 }
 
-/// Runs seeds 1 to `seeds`, as many at a time as there are processors.
+/// Runs seeds 1 to `seeds`.
 pub fn many(seeds: u64) -> ExitCode {
     let begin = Instant::now();
-    let next = AtomicU64::new(1);
     let failed: Mutex<Vec<u64>> = Mutex::default();
-    let work = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::SeqCst);
-            if seed > seeds {
-                return;
-            }
-            if let Err(said) = run(seed) {
-                println!("{said}\nagain, with all that happened: make simulate SEED={seed}\n");
-                failed.lock().push(seed);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
+    side_by_side(seeds, |seed| {
+        if let Err(said) = run(seed) {
+            println!("{said}\nagain, with all that happened: make simulate SEED={seed}\n");
+            failed.lock().push(seed);
         }
     });
     let failed = failed.into_inner();
@@ -83,20 +79,64 @@ pub fn many(seeds: u64) -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Makes each mistake in one seed after the other until the right check finds it.
+pub fn mutations() -> ExitCode {
+    let missed: Mutex<Vec<&str>> = Mutex::default();
+    side_by_side(u64::try_from(MUTATIONS.len()).unwrap_or(0), |number| {
+        let Some(mutation) = usize::try_from(number - 1).ok().and_then(|place| MUTATIONS.get(place)) else { return };
+        match find(mutation) {
+            Some((seed, check)) => println!("mutation {}: found by {check} in seed {seed}", mutation.name),
+            None => {
+                println!("mutation {}: not found by {:?} in {MUTATION_SEEDS} seeds", mutation.name, mutation.found_by);
+                missed.lock().push(mutation.name);
+            }
+        }
+    });
+    if missed.into_inner().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn find(mutation: &Mutation) -> Option<(u64, &'static str)> {
+    (1..=MUTATION_SEEDS).find_map(|seed| {
+        let output = child(seed, &["--mutation", mutation.name]).ok()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let named = |check: &&&str| said.lines().any(|line| line.starts_with(&format!("seed {seed} fails: {check}:")));
+        mutation.found_by.iter().find(named).map(|check| (seed, *check))
+    })
+}
+
+/// Does something for the numbers from 1 on, as many at a time as there are processors.
+fn side_by_side(upto: u64, work: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(1);
+    let worker = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::SeqCst);
+            if number > upto {
+                return;
+            }
+            work(number);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(worker);
+        }
+    });
+}
+
 fn run(seed: u64) -> Result<(), String> {
-    let first = child(seed)?;
+    let first = child(seed, &["--trace"])?;
     let said = |output: &Output| String::from_utf8_lossy(&output.stdout).lines().rev().take(8).collect::<Vec<_>>().join("\n");
     if !first.status.success() {
         return Err(format!("{}\n{}", said(&first), String::from_utf8_lossy(&first.stderr)));
     }
-    if seed <= TWICE && child(seed)?.stdout != first.stdout {
+    if seed <= TWICE && child(seed, &["--trace"])?.stdout != first.stdout {
         return Err(format!("seed {seed} fails: determinism: its second run differs from its first"));
     }
     Ok(())
 }
 
-fn child(seed: u64) -> Result<Output, String> {
+fn child(seed: u64, more: &[&str]) -> Result<Output, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let run = Command::new(program).args(["--seed", &seed.to_string(), "--trace"]).output();
+    let run = Command::new(program).args(["--seed", &seed.to_string()]).args(more).output();
     run.map_err(|error| error.to_string())
 }

@@ -1,6 +1,7 @@
 //! What clients do. Each is a task on its member's runtime and dies with it; what it asked stays in
 //! the history, unanswered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ pub fn to_key(bytes: &[u8]) -> Option<Key> {
     std::str::from_utf8(bytes.strip_prefix(b"key/")?).ok()?.parse().ok()
 }
 
-fn value(value: Value) -> Bytes {
+/// The bytes of a value.
+pub fn value(value: Value) -> Bytes {
     value.to_string().into()
 }
 
@@ -38,12 +40,15 @@ pub fn to_entry(kv: &KeyValue) -> Option<Entry> {
     Some(Entry { value, created: kv.create_revision, modified: kv.mod_revision, version: kv.version })
 }
 
+/// What a client saw last of each key: the revision that wrote it; 0 if it was not there.
+type Seen = BTreeMap<Key, i64>;
+
 /// One client, until it dies.
 pub async fn client(name: String, handle: Handle, history: Arc<History>, mut random: StdRng, pause_ms: u64) {
     let mut next: Value = random.random::<u32>().into();
     next <<= 16;
-    // What it saw last of each key, for conditions that often hold.
-    let mut seen = [0; KEYS as usize];
+    // For conditions that often hold.
+    let mut seen = Seen::new();
     loop {
         tokio::time::sleep(Duration::from_millis(random.random_range(0..=pause_ms))).await;
         let call = draw(&mut random, &mut next, &seen);
@@ -59,13 +64,14 @@ pub async fn client(name: String, handle: Handle, history: Arc<History>, mut ran
     }
 }
 
-fn draw(random: &mut StdRng, next: &mut Value, seen: &[i64]) -> Call {
+fn draw(random: &mut StdRng, next: &mut Value, seen: &Seen) -> Call {
     let mut fresh = || {
         *next += 1;
         *next
     };
     let key = random.random_range(0..KEYS);
     let other = (key + random.random_range(1..KEYS)) % KEYS;
+    let last = |key: Key| seen.get(&key).copied().unwrap_or(0);
     let single = |step| Call { success: vec![step], ..Call::default() };
     match random.random_range(0..10) {
         0..=2 => single(Step::Put(key, fresh())),
@@ -73,13 +79,13 @@ fn draw(random: &mut StdRng, next: &mut Value, seen: &[i64]) -> Call {
         5 => single(Step::Delete(key)),
         6..=7 => Call {
             transaction: true,
-            compares: vec![(key, seen[usize::from(key)])],
+            compares: vec![(key, last(key))],
             success: vec![Step::Put(key, fresh()), Step::Get(other)],
             failure: vec![Step::Get(key)],
         },
         8 => Call {
             transaction: true,
-            compares: vec![(key, seen[usize::from(key)]), (other, seen[usize::from(other)])],
+            compares: vec![(key, last(key)), (other, last(other))],
             success: vec![Step::Put(key, fresh()), Step::Put(other, fresh())],
             failure: vec![Step::Delete(key), Step::Get(other)],
         },
@@ -87,13 +93,13 @@ fn draw(random: &mut StdRng, next: &mut Value, seen: &[i64]) -> Call {
     }
 }
 
-fn remember(seen: &mut [i64], call: &Call, answer: &Answer) {
+fn remember(seen: &mut Seen, call: &Call, answer: &Answer) {
     let steps = if answer.succeeded { &call.success } else { &call.failure };
     for (step, outcome) in steps.iter().zip(&answer.outcomes) {
         match (step, outcome) {
-            (Step::Put(key, _), _) => seen[usize::from(*key)] = answer.revision,
-            (Step::Delete(key), _) => seen[usize::from(*key)] = 0,
-            (Step::Get(key), Outcome::Got(found)) => seen[usize::from(*key)] = found.map_or(0, |entry| entry.modified),
+            (Step::Put(key, _), _) => drop(seen.insert(*key, answer.revision)),
+            (Step::Delete(key), _) => drop(seen.remove(key)),
+            (Step::Get(key), Outcome::Got(found)) => drop(seen.insert(*key, found.map_or(0, |entry| entry.modified))),
             _ => {}
         }
     }

@@ -4,18 +4,21 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kontiki_store::{Handle, Options};
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::check::{linearizability, watch};
+use crate::check::{self, linearizability, watch};
 use crate::disk::{Disk, Speed};
 use crate::entropy::{generator, mix};
 use crate::faults::{self, Fault, Schedule};
 use crate::history::History;
+use crate::leases::{self, Leases};
 use crate::member::Member;
+use crate::mutations::Made;
 use crate::network::{Latency, Network, host};
 use crate::trace::Trace;
 use crate::workload;
@@ -37,12 +40,15 @@ struct Plan {
     pause_ms: u64,
     flush_entries: u64,
     keep_entries: u64,
+    /// Whether clocks may go wrong; then nothing can be said of leases.
+    clocks: bool,
     schedule: Schedule,
 }
 
 impl Plan {
     fn draw(random: &mut StdRng) -> Self {
         let members = 3;
+        let clocks = random.random_bool(0.3);
         Self {
             members,
             latency: Latency { least_ms: random.random_range(1..4), spread_ms: random.random_range(0..8) },
@@ -52,7 +58,8 @@ impl Plan {
             // Small, so that members fall behind the log and get snapshots.
             flush_entries: random.random_range(10..200),
             keep_entries: random.random_range(0..50),
-            schedule: faults::draw(random, members, FAULTS_MS.0, FAULTS_MS.1),
+            schedule: faults::draw(random, members, FAULTS_MS, clocks),
+            clocks,
         }
     }
 }
@@ -65,6 +72,7 @@ pub struct World {
     network: Arc<Network>,
     members: Vec<Member>,
     history: Arc<History>,
+    leases: Arc<Leases>,
     /// Clients ask nothing more.
     closed: Arc<AtomicBool>,
 }
@@ -80,8 +88,13 @@ pub struct Report {
 }
 
 /// Runs a seed, with files below a folder.
-pub fn run(seed: u64, root: &Path) -> Report {
+pub fn run(seed: u64, mistake: Option<Made>, root: &Path) -> Report {
     let mut world = World::new(seed, root);
+    match mistake {
+        Some(Made::Store(mistake)) => kontiki_store::fault::make(mistake),
+        Some(Made::LyingDisks) => world.members.iter().for_each(|member| member.disk.lies.store(true, Ordering::SeqCst)),
+        None => {}
+    }
     let error = world.live().err();
     let operations = world.history.operations();
     let answered = operations.iter().filter(|operation| operation.end.is_some()).count();
@@ -102,7 +115,7 @@ impl World {
         };
         let members = (0..plan.members).map(member).collect();
         let history = Arc::new(History::new(trace.clone()));
-        Self { seed, plan, trace, network, members, history, closed: Arc::default() }
+        Self { seed, plan, trace, network, members, history, leases: Arc::default(), closed: Arc::default() }
     }
 
     fn options(&self, member: usize) -> Options {
@@ -121,24 +134,19 @@ impl World {
             return Ok(());
         }
         let options = self.options(number);
-        let (history, closed, trace) = (self.history.clone(), self.closed.clone(), self.trace.clone());
-        let (clients, pause_ms, seed, now) = (self.plan.clients, self.plan.pause_ms, self.seed, self.trace.now_ms());
-        let then = move |handle: Handle| {
-            for client in 0..clients {
-                let name = format!("client {client} of member {number}, begun at {now}");
-                let purpose = mix(mix(now, 1000 + client), u64::try_from(number).unwrap_or(u64::MAX));
-                let random = generator(seed, purpose);
-                let (history, handle, closed) = (history.clone(), handle.clone(), closed.clone());
-                tokio::spawn(async move {
-                    let client = workload::client(name, handle, history, random, pause_ms);
-                    tokio::select! {
-                        biased;
-                        () = until(closed) => {}
-                        () = client => {}
-                    }
-                });
-            }
+        let clients = Clients {
+            purpose: mix(self.trace.now_ms(), u64::try_from(number).unwrap_or(u64::MAX)),
+            seed: self.seed,
+            many: self.plan.clients,
+            pause_ms: self.plan.pause_ms,
+            with_leases: !self.plan.clocks,
+            history: self.history.clone(),
+            leases: self.leases.clone(),
+            trace: self.trace.clone(),
+            closed: self.closed.clone(),
         };
+        let trace = self.trace.clone();
+        let then = move |handle: Handle| clients.begin(number, &handle);
         self.members[number].start(options, &self.network, trace, then).map_err(|error| format!("world: {error}"))
     }
 
@@ -159,8 +167,8 @@ impl World {
             self.step();
         }
         self.closed.store(true, Ordering::SeqCst);
-        self.agree()?;
-        self.check()
+        let revision = self.agree()?;
+        self.check(revision)
     }
 
     fn step(&mut self) {
@@ -212,7 +220,7 @@ impl World {
     }
 
     /// Waits until all members hold the same and have told their watchers.
-    fn agree(&mut self) -> Result<(), String> {
+    fn agree(&mut self) -> Result<i64, String> {
         let deadline = self.trace.now_ms() + AGREE_MS;
         while self.trace.now_ms() < deadline {
             self.step();
@@ -221,32 +229,33 @@ impl World {
             let highest = revisions.iter().copied().max().unwrap_or(1).max(self.history.last_revision());
             let all = revisions.len() == self.members.len() && revisions.iter().all(|revision| *revision == highest);
             if all && told.into_iter().all(|told| told == highest) {
-                return Ok(());
+                return Ok(highest);
             }
         }
         Err(format!("liveness: {AGREE_MS} ms after everything was whole again, the members have not agreed"))
     }
 
-    fn check(&mut self) -> Result<(), String> {
+    fn check(&mut self, revision: i64) -> Result<(), String> {
         let operations = self.history.operations();
         linearizability::check(&operations).map_err(|error| format!("linearizability: {error}"))?;
         let watched: Vec<_> = self.members.iter().map(|member| member.watched.lock().clone()).collect();
         let told = watched.iter().map(watch::check).collect::<Result<Vec<_>, _>>()?;
-        let truth = told.first().cloned().unwrap_or_default();
+        let truth = told.iter().flatten().map(|(revision, events)| (*revision, events.clone())).collect();
         for (watched, told) in watched.iter().zip(&told) {
             watch::check_against(watched, told, &truth)?;
         }
         watch::check_history(&truth)?;
-        self.check_hashes()
+        check::leases::check(&self.leases.lock(), &watched)?;
+        self.check_hashes(revision)
     }
 
-    fn check_hashes(&mut self) -> Result<(), String> {
+    fn check_hashes(&mut self, revision: i64) -> Result<(), String> {
         let hashes: Arc<Mutex<Vec<Option<u32>>>> = Arc::new(Mutex::new(vec![]));
         for member in &self.members {
             let Some(handle) = member.handle() else { continue };
             let hashes = hashes.clone();
             member.spawn(async move {
-                let hash = handle.hash_kv(0).await.ok().map(|answer| answer.hash);
+                let hash = handle.hash_kv(revision).await.ok().map(|answer| answer.hash);
                 hashes.lock().push(hash);
             });
         }
@@ -261,9 +270,47 @@ impl World {
     }
 }
 
+/// The clients of one run of a member.
+struct Clients {
+    seed: u64,
+    purpose: u64,
+    many: u64,
+    pause_ms: u64,
+    with_leases: bool,
+    history: Arc<History>,
+    leases: Arc<Leases>,
+    trace: Arc<Trace>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Clients {
+    fn begin(self, member: usize, handle: &Handle) {
+        let random = |client| generator(self.seed, mix(self.purpose, client));
+        let now = self.trace.now_ms();
+        for client in 0..self.many {
+            let name = format!("client {client} of member {member}, begun at {now}");
+            let client = workload::client(name, handle.clone(), self.history.clone(), random(client), self.pause_ms);
+            tokio::spawn(until(self.closed.clone(), client));
+        }
+        if self.with_leases {
+            let name = format!("holder of leases of member {member}, begun at {now}");
+            let (history, leases, trace) = (self.history.clone(), self.leases.clone(), self.trace.clone());
+            let client = leases::client(name, handle.clone(), history, leases, trace, random(1 << 32));
+            tokio::spawn(until(self.closed.clone(), client));
+        }
+    }
+}
+
 /// Until clients ask nothing more.
-async fn until(closed: Arc<AtomicBool>) {
-    while !closed.load(Ordering::SeqCst) {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+async fn until(closed: Arc<AtomicBool>, client: impl Future<Output = ()>) {
+    let end = async {
+        while !closed.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = end => {}
+        () = client => {}
     }
 }

@@ -59,6 +59,8 @@ enum Next {
 
 struct Search<'a> {
     answered: Vec<(&'a Operation, u64, &'a Answer)>,
+    /// The lowest revision in any answer from a place on.
+    lowest: Vec<i64>,
     unanswered: Vec<&'a Operation>,
     seen: HashSet<Point>,
 }
@@ -76,12 +78,19 @@ impl<'a> Search<'a> {
             }
         }
         answered.sort_unstable_by_key(|(operation, ..)| operation.begin);
-        Self { answered, unanswered, seen: HashSet::new() }
+        let mut lowest: Vec<i64> = vec![i64::MAX; answered.len() + 1];
+        for (place, (.., answer)) in answered.iter().enumerate().rev() {
+            lowest[place] = lowest[place + 1].min(answer.revision);
+        }
+        Self { answered, lowest, unanswered, seen: HashSet::new() }
     }
 
     /// What may come next: begun before anything that is left was answered, and with the answer that
     /// was given. What comes last is tried first: a request with an answer before one without.
     fn candidates(&self, point: &Point) -> Vec<Next> {
+        if self.is_too_far(point) {
+            return vec![];
+        }
         let mut first_end = u64::MAX;
         let mut fitting = Vec::new();
         for (number, (operation, end, answer)) in self.answered.iter().enumerate().skip(point.first) {
@@ -103,6 +112,14 @@ impl<'a> Search<'a> {
         let mut candidates: Vec<Next> = open.map(|(number, _)| Next::Unanswered(number)).collect();
         candidates.extend(fitting.iter().filter(|(_, begin)| *begin < first_end).map(|(number, _)| Next::Answered(*number)));
         candidates
+    }
+
+    /// Whether something is left whose answer names a revision that is over. Revisions only grow.
+    fn is_too_far(&self, point: &Point) -> bool {
+        let behind = point.early.last().map_or(point.first, |last| last + 1);
+        let mut between = (point.first..behind).filter(|number| !point.early.contains(number));
+        self.lowest[behind] < point.model.revision
+            || between.any(|number| self.answered[number].2.revision < point.model.revision)
     }
 
     fn step(&self, point: &Point, next: Next) -> Point {

@@ -21,6 +21,8 @@ pub struct Event {
 /// One message to a watcher.
 #[derive(Clone, Debug, Default)]
 pub struct Message {
+    /// When it came, by the clock of the world.
+    pub at_ms: u64,
     /// The revision that it speaks for: everything up to it has been told.
     pub revision: i64,
     /// Events; none is a bookmark.
