@@ -27,6 +27,7 @@ pub mod negotiate;
 pub mod openapi;
 pub mod outbound;
 pub mod policy;
+pub mod pretty;
 pub mod proxy;
 pub mod request;
 pub mod resource_metrics;

@@ -37,7 +37,7 @@ use crate::{
     },
     limits::{self, CUT_OFF_AFTER, REQUESTS_MAX},
     metrics::Metrics,
-    negotiate, proxy,
+    negotiate, pretty, proxy,
     request::RequestInfo,
     resource_metrics,
     response::{self, Body},
@@ -243,7 +243,11 @@ impl ApiServer {
             None => response,
         };
         // What others answer passes as it is.
-        if self.passes_on(&call.info) { response } else { response::compress(&call.headers, response) }
+        if self.passes_on(&call.info) {
+            return response;
+        }
+        let response = if pretty::is_wanted(&call.info, &call.headers) { pretty::indented(response).await } else { response };
+        response::compress(&call.headers, response)
     }
 
     /// Who speaks, and when it is their turn.
