@@ -11,6 +11,9 @@ use crate::{
     node::{in_network, init},
 };
 
+/// Elements of sets and maps.
+pub const ELEMENTS: &str = "elements of rules";
+
 /// Looks at every node.
 pub fn footprint(cluster: &Records) -> Result<Footprint> {
     let mut found = Footprint::new();
@@ -26,7 +29,7 @@ pub fn footprint(cluster: &Records) -> Result<Footprint> {
             ("mounts", mounts(&read("mountinfo")).difference(&mounts(&machine)).count()),
             ("interfaces", interfaces),
             ("routes", read("net/route").lines().count()),
-            ("elements of rules", elements(&serde_json::from_str(&rules)?)),
+            (ELEMENTS, elements(&serde_json::from_str(&rules)?)),
             ("control groups of pods", groups),
             ("processes of pods", processes),
         ] {

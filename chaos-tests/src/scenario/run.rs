@@ -27,7 +27,7 @@ use crate::{
     },
     cluster::{Cluster, eventually},
     disk::Disk,
-    footprint::footprint,
+    footprint::{self, footprint},
     history::Disturbance,
     workload::{
         Clock,
@@ -81,7 +81,7 @@ pub fn run(runtime: &Handle, cluster: &Cluster, disks: &[(String, Disk)], scenar
     let (api, outcome) = (Api::new(cluster)?, Outcome::default());
     let mut run = Run { runtime: runtime.clone(), api, cluster, scenario, clock: Clock::start(), outcome };
     run.note(&format!("scenario {}, SEED={seed}", scenario.name));
-    let before = footprint(&cluster.records())?;
+    let before = steady(cluster)?;
     let mut load = run.start().context("start the load")?;
     let mut disturbances = Vec::new();
     let began = run.clock.now();
@@ -281,6 +281,18 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// What the nodes have once each of them has rules for what every cluster has, and nothing changes any more.
+fn steady(cluster: &Cluster) -> Result<Footprint> {
+    let mut last = Footprint::new();
+    eventually(SETTLED, "the nodes are set up", || {
+        let now = footprint(&cluster.records())?;
+        let has_rules = now.iter().all(|((_, kind), count)| *kind != footprint::ELEMENTS || *count > 0);
+        let is_steady = has_rules && now == last;
+        last = now;
+        Ok(is_steady.then(|| last.clone()))
+    })
 }
 
 fn failures(load: &Load) -> usize {

@@ -5,6 +5,7 @@
 mod options;
 mod plan;
 
+use futures::StreamExt;
 use http::{Response, StatusCode};
 use jiff::Timestamp;
 use kontiki_api::{
@@ -90,17 +91,27 @@ async fn run(
     }
 }
 
+/// Deletions of one collection that wait for the disks together.
+const DELETIONS_AT_ONCE: usize = 16;
+
 /// deletecollection: each object in its own transaction; those that are gone meanwhile are no error.
 pub async fn collection(server: &ApiServer, call: &Call, resource: &'static Resource) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accept(&call.headers)?;
     let options = Options::of(call)?;
     let page = server.storage.list(resource, &read::options(resource, &call.info)?).await?;
-    for object in &page.objects {
-        let (namespace, name) = (object.header.namespace.to_string(), object.header.name.to_string());
-        match run(server, call, resource, &namespace, &name, &options).await {
-            Ok(_) => {}
-            Err(status) if status.code == 404 => {}
-            Err(status) => return Ok(response::status(&status)),
+    let names: Vec<(String, String)> =
+        page.objects.iter().map(|object| (object.header.namespace.to_string(), object.header.name.to_string())).collect();
+    let options = &options;
+    let deletions = futures::stream::iter(names).map(async |(namespace, name)| {
+        match run(server, call, resource, &namespace, &name, options).await {
+            Err(status) if status.code != 404 => Err(status),
+            _ => Ok(()),
+        }
+    });
+    let mut deletions = std::pin::pin!(deletions.buffer_unordered(DELETIONS_AT_ONCE));
+    while let Some(deleted) = deletions.next().await {
+        if let Err(status) = deleted {
+            return Ok(response::status(&status));
         }
     }
     encode::list(resource, &page, &accepted, encode::include_object(&call.info)?)
