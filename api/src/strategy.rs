@@ -25,6 +25,12 @@ pub struct Column {
     pub description: &'static str,
 }
 
+/// Metadata that no writer of a status changes.
+const SYSTEM_METADATA: [&str; 7] =
+    ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+/// What kinds keep whose status update changes no metadata at all.
+pub const USERS_METADATA: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
+
 /// Behaviour of one kind.
 pub trait Strategy: Send + Sync + 'static {
     /// What a CustomResourceDefinition says of this kind now; `None` for built-in kinds.
@@ -47,11 +53,15 @@ pub trait Strategy: Send + Sync + 'static {
     /// Errors that refuse an update, immutability included.
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError>;
 
-    /// Restores what an update through `/status` may not touch: everything but status.
+    /// Fields of metadata that an update through `/status` may not change. Most kinds let it change what any update may.
+    fn metadata_kept_by_status(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Restores what an update through `/status` may not touch: everything but status and most metadata.
     fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
         let status = new.get("status").cloned();
-        let managed = new.pointer("/metadata/managedFields").cloned();
-        let version = new.pointer("/metadata/resourceVersion").cloned();
+        let metadata = new["metadata"].take();
         *new = old.clone();
         match status {
             Some(status) => new["status"] = status,
@@ -61,11 +71,14 @@ pub trait Strategy: Send + Sync + 'static {
                 }
             }
         }
-        for (name, value) in [("managedFields", managed), ("resourceVersion", version)] {
-            if let Some(value) = value {
-                new["metadata"][name] = value;
-            }
+        let Value::Object(mut metadata) = metadata else { return };
+        for field in SYSTEM_METADATA.iter().chain(self.metadata_kept_by_status()) {
+            match old["metadata"].get(field) {
+                Some(value) => metadata.insert((*field).to_owned(), value.clone()),
+                None => metadata.remove(*field),
+            };
         }
+        new["metadata"] = Value::Object(metadata);
     }
 
     /// Errors that refuse a status update.

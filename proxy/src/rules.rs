@@ -10,7 +10,7 @@ use std::{net::IpAddr, sync::Arc};
 use crate::{
     endpoints::{self, Endpoints, Family, Target},
     model::{Meta, Node, Service, ServicePort, Slice},
-    ruleset::{Fragment, mark, word},
+    ruleset::{ENDPOINTS, Fragment, LOCAL_ENDPOINTS, LOCAL_PORT_ENDPOINTS, PORT_ENDPOINTS, PROTOCOLS, mark, word},
 };
 
 /// What holds for every Service of the node.
@@ -169,12 +169,14 @@ impl Writer<'_> {
         if let Some(seconds) = self.service.affinity() {
             return self.pick_with_affinity(targets, local, seconds);
         }
-        let (map, prefix) = match (address.is_some(), local) {
-            (true, false) => ("endpoints", "pick"),
-            (true, true) => ("local_endpoints", "pick-local"),
-            (false, false) => ("port_endpoints", "port"),
-            (false, true) => ("local_port_endpoints", "port-local"),
+        let protocol = self.protocol();
+        let (maps, prefix) = match (address.is_some(), local) {
+            (true, false) => (&ENDPOINTS, "pick"),
+            (true, true) => (&LOCAL_ENDPOINTS, "pick-local"),
+            (false, false) => (&PORT_ENDPOINTS, "port"),
+            (false, true) => (&LOCAL_PORT_ENDPOINTS, "port-local"),
         };
+        let map = maps[PROTOCOLS.iter().position(|known| *known == protocol).unwrap_or(0)];
         let key = self.key(address);
         for (index, (target, number)) in targets.iter().enumerate() {
             self.fragment.elements.insert((map, format!("{key} . {index}")), Some(format!("{target} . {number}")));
@@ -182,7 +184,7 @@ impl Writer<'_> {
         let ip = word(self.family);
         let what = if address.is_some() { format!("{ip} daddr . ") } else { String::new() };
         let rule = format!("dnat {ip} to {what}meta l4proto . th dport . numgen random mod {} map @{map}", targets.len());
-        self.chain(format!("{prefix}-{}", targets.len()), vec![rule])
+        self.chain(format!("{prefix}-{protocol}-{}", targets.len()), vec![rule])
     }
 
     /// A client that came before goes where it went; each endpoint remembers its clients in a set of its own, which

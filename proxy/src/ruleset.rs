@@ -17,6 +17,17 @@ const MASQUERADE: &str = "0x4000";
 /// Elements of one command.
 const ELEMENTS_MAX: usize = 512;
 
+/// Protocols of Services, as the kernel's language names them.
+pub const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
+/// Maps of endpoints, one for each of [`PROTOCOLS`]: a rule that looks an endpoint up must say whose port it finds.
+pub const ENDPOINTS: [&str; 3] = ["endpoints", "endpoints_udp", "endpoints_sctp"];
+/// The same for endpoints of this node.
+pub const LOCAL_ENDPOINTS: [&str; 3] = ["local_endpoints", "local_endpoints_udp", "local_endpoints_sctp"];
+/// The same for node ports.
+pub const PORT_ENDPOINTS: [&str; 3] = ["port_endpoints", "port_endpoints_udp", "port_endpoints_sctp"];
+/// The same for node ports and endpoints of this node.
+pub const LOCAL_PORT_ENDPOINTS: [&str; 3] = ["local_port_endpoints", "local_port_endpoints_udp", "local_port_endpoints_sctp"];
+
 /// A map or set of the base, and the key of an element in it.
 pub type Element = (&'static str, String);
 
@@ -264,8 +275,24 @@ pub fn mark() -> String {
     format!("meta mark set meta mark or {MASQUERADE}")
 }
 
-/// The part that never changes. Ports of endpoints are declared as TCP's: `nft` 1.0 does not find its way back to
-/// `th dport` where it stands for the value of a map that it reads from the kernel, and to the kernel it is the same.
+/// The maps of endpoints. Their ports are declared as those of one protocol: `nft` 1.0 does not find its way back to
+/// `th dport` where it stands for the value of a map that it reads from the kernel, and a rule that uses such a map
+/// holds for that protocol alone.
+fn endpoint_maps(ip: &str) -> String {
+    let service = format!("{ip} daddr . meta l4proto . th dport");
+    let port = "meta l4proto . th dport".to_owned();
+    let kinds = [(ENDPOINTS, &service), (LOCAL_ENDPOINTS, &service), (PORT_ENDPOINTS, &port), (LOCAL_PORT_ENDPOINTS, &port)];
+    let mut text = String::new();
+    for (maps, key) in kinds {
+        for (map, protocol) in maps.into_iter().zip(PROTOCOLS) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "map {map} {{ typeof {key} . numgen random mod 2 : {ip} daddr . {protocol} dport; }}");
+        }
+    }
+    text
+}
+
+/// The part that never changes.
 fn base(family: Family, pod_cidr: &str) -> String {
     let (table, ip) = (table(family), word(family));
     let (address, loopback, unreachable) = match family {
@@ -278,6 +305,7 @@ fn base(family: Family, pod_cidr: &str) -> String {
         format!("{ip} saddr {pod_cidr} {ip} daddr != {pod_cidr} fib daddr type != local masquerade")
     };
     let service = format!("{ip} daddr . meta l4proto . th dport");
+    let endpoints = endpoint_maps(ip);
     let node_port = format!("fib daddr type local {ip} daddr != {loopback} meta l4proto . th dport");
     format!(
         "add table {table}\n\
@@ -285,10 +313,7 @@ fn base(family: Family, pod_cidr: &str) -> String {
          table {table} {{\n\
            map services {{ type {address} . inet_proto . inet_service : verdict; }}\n\
            map node_ports {{ type inet_proto . inet_service : verdict; }}\n\
-           map endpoints {{ typeof {service} . numgen random mod 2 : {ip} daddr . tcp dport; }}\n\
-           map local_endpoints {{ typeof {service} . numgen random mod 2 : {ip} daddr . tcp dport; }}\n\
-           map port_endpoints {{ typeof meta l4proto . th dport . numgen random mod 2 : {ip} daddr . tcp dport; }}\n\
-           map local_port_endpoints {{ typeof meta l4proto . th dport . numgen random mod 2 : {ip} daddr . tcp dport; }}\n\
+           {endpoints}\
            map unanswered {{ type {address} . inet_proto . inet_service : verdict; }}\n\
            map unanswered_ports {{ type inet_proto . inet_service : verdict; }}\n\
            set guarded {{ type {address} . inet_proto . inet_service; }}\n\

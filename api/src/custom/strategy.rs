@@ -24,7 +24,7 @@ use crate::{
     },
     patch::{self, PatchType, Patched},
     status::Status,
-    strategy::{Column, Strategy},
+    strategy::{Column, Strategy, USERS_METADATA},
 };
 
 /// One served version of a definition.
@@ -243,6 +243,10 @@ impl Strategy for CustomStrategy {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         self.current().validate(new, Some(old))
+    }
+
+    fn metadata_kept_by_status(&self) -> &'static [&'static str] {
+        USERS_METADATA
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {

@@ -25,6 +25,7 @@ const APPROVAL: &str = "api-approved.kubernetes.io";
 
 /// CustomResourceDefinition.
 pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
+    status_keeps: crate::strategy::USERS_METADATA,
     defaults: set_defaults,
     create: |object, _| remember_storage_version(object),
     update: |new, _| remember_storage_version(new),

@@ -29,6 +29,10 @@ const COLUMNS: &[Column] = &[
 pub struct DeploymentStrategy;
 
 impl Strategy for DeploymentStrategy {
+    fn metadata_kept_by_status(&self) -> &'static [&'static str] {
+        &["labels"]
+    }
+
     fn set_defaults(&self, object: &mut Value) {
         if let Some(spec) = map_of(object, "spec") {
             default(spec, "replicas", 1);

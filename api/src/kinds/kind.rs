@@ -20,6 +20,8 @@ pub type Errors = Vec<FieldError>;
 pub struct Kind {
     /// Whether the object has a status that only `/status` changes.
     pub status: bool,
+    /// Metadata that a status update may not change.
+    pub status_keeps: &'static [&'static str],
     /// Whether `metadata.generation` counts changes.
     pub generation: bool,
     /// Why a name is no valid name.
@@ -56,6 +58,7 @@ impl Kind {
     /// Nothing particular: name and age, no status.
     pub const NEW: Self = Self {
         status: false,
+        status_keeps: &[],
         generation: false,
         name: names::dns_subdomain,
         defaults: |_| {},
@@ -118,6 +121,10 @@ impl Strategy for Kind {
         let mut errors = self.validate(new);
         (self.validate_update)(new, old, &mut errors);
         errors
+    }
+
+    fn metadata_kept_by_status(&self) -> &'static [&'static str] {
+        self.status_keeps
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {

@@ -301,13 +301,15 @@ mod tests {
     use crate::protobuf::decode;
 
     /// Any value of a shape, as canonical JSON has it; nothing below a depth.
-    fn any_of(shape: &'static Shape, depth: usize) -> BoxedStrategy<Value> {
+    fn any_of(field: &'static Field, shape: &'static Shape, depth: usize) -> BoxedStrategy<Value> {
         match shape {
             Shape::Object(name) => any_object(schema::find(name).unwrap(), depth),
-            Shape::List(item) => proptest::collection::vec(any_of(item, depth), 1..3).prop_map(Value::from).boxed(),
+            Shape::List(item) => proptest::collection::vec(any_of(field, item, depth), 1..3).prop_map(Value::from).boxed(),
             Shape::Map(item) => {
-                proptest::collection::btree_map("[a-z]{1,3}", any_of(item, depth), 1..3).prop_map(|map| json!(map)).boxed()
+                proptest::collection::btree_map("[a-z]{1,3}", any_of(field, item, depth), 1..3).prop_map(|map| json!(map)).boxed()
             }
+            // Two things that protobuf tells apart: one of them is a schema.
+            Shape::Any if Alternative::of(field.any).is_some() => Just(json!({"type": "string"})).boxed(),
             Shape::Any => prop_oneof![Just(json!({"a": [1, "x"]})), Just(json!({"b": true}))].boxed(),
             Shape::Scalar(scalar) => match scalar {
                 Scalar::String => "[a-zäß]{1,5}".prop_map(Value::from).boxed(),
@@ -338,7 +340,10 @@ mod tests {
         let fields: Vec<&'static Field> = type_.fields.iter().filter(|field| !field.numbers.is_empty()).collect();
         let chosen = proptest::sample::subsequence(fields.clone(), 0..=fields.len().min(4));
         let members = chosen.prop_flat_map(move |fields| {
-            fields.into_iter().map(|field| (Just(field.name.to_owned()), any_of(&field.shape, depth - 1))).collect::<Vec<_>>()
+            fields
+                .into_iter()
+                .map(|field| (Just(field.name.to_owned()), any_of(field, &field.shape, depth - 1)))
+                .collect::<Vec<_>>()
         });
         members.prop_map(|members| json!(members.into_iter().collect::<BTreeMap<_, _>>())).boxed()
     }

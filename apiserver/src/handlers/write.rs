@@ -433,7 +433,9 @@ impl Change<'_> {
             }
             Part::Status => {
                 strategy.prepare_for_status_update(new, old);
-                strategy.validate_status_update(new, old)
+                let mut errors = object::validate_object_meta_update(new, old);
+                errors.extend(strategy.validate_status_update(new, old));
+                errors
             }
             Part::Finalize => {
                 let finalizers = new.pointer("/spec/finalizers").cloned().unwrap_or_else(|| json!([]));

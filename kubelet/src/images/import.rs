@@ -13,7 +13,10 @@ use std::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{ImageConfig, ImageRecord, ImageStore, name, pull::unpack_file};
+use super::{
+    ImageConfig, ImageRecord, ImageStore, name,
+    pull::{known_size, unpack_file},
+};
 
 /// Entries that an archive may have.
 const ENTRIES_MAX: usize = 100_000;
@@ -110,10 +113,16 @@ fn add(
     for file in files {
         let digest = format!("sha256:{}", digest_of(file)?);
         let target = store.layer(&digest);
-        // A copy, because the same file may be a layer twice.
-        let copy = store.download();
-        fs::copy(file, &copy)?;
-        sizes.insert(digest.clone(), unpack_file(&copy, &store.download(), &target)?);
+        let size = match known_size(&target) {
+            Some(size) => size,
+            None => {
+                // A copy, because the same file may be a layer twice.
+                let copy = store.download();
+                fs::copy(file, &copy)?;
+                unpack_file(&copy, &store.download(), &target)?
+            }
+        };
+        sizes.insert(digest.clone(), size);
         layers.push(digest);
     }
     let references: Vec<_> = names.iter().filter_map(|given| name::parse(given).ok()).collect();

@@ -148,7 +148,8 @@ fn size_file(layer: &Path) -> std::path::PathBuf {
     layer.with_extension("size")
 }
 
-fn known_size(layer: &Path) -> Option<u64> {
+/// Size of a layer that is there.
+pub fn known_size(layer: &Path) -> Option<u64> {
     if !layer.is_dir() {
         return None;
     }

@@ -42,7 +42,7 @@ fn fragment_of(extra: Value, endpoints: Value) -> Fragment {
     if service["status"].is_null() {
         service["status"] = json!({});
     }
-    let ports = json!([{"name": "http", "protocol": "TCP", "port": 8080}]);
+    let ports = json!([{"name": "http", "protocol": "TCP", "port": 8080}, {"name": "talk", "protocol": "UDP", "port": 8080}]);
     let index = index(&[service], &[("web", json!({"endpoints": endpoints, "ports": ports}))]);
     fragment(index.service(&key("web")).unwrap(), index.slices_of(&key("web")), &around(), Family::V4)
 }
@@ -66,7 +66,7 @@ fn a_service_is_elements_alone() {
         &[
             "endpoints 10.96.0.7 . tcp . 80 . 0 : 10.244.0.2 . 8080",
             "endpoints 10.96.0.7 . tcp . 80 . 1 : 10.244.1.3 . 8080",
-            "services 10.96.0.7 . tcp . 80 : goto pick-2",
+            "services 10.96.0.7 . tcp . 80 : goto pick-tcp-2",
         ],
     );
     check(json!({}), json!([]), &["unanswered 10.96.0.7 . tcp . 80 : goto reject_all"]);
@@ -82,14 +82,20 @@ fn policies_keep_traffic_on_its_node() {
     check(
         json!({"internalTrafficPolicy": "Local"}),
         two(),
-        &["local_endpoints 10.96.0.7 . tcp . 80 . 0 : 10.244.0.2 . 8080", "services 10.96.0.7 . tcp . 80 : goto pick-local-1"],
+        &[
+            "local_endpoints 10.96.0.7 . tcp . 80 . 0 : 10.244.0.2 . 8080",
+            "services 10.96.0.7 . tcp . 80 : goto pick-local-tcp-1",
+        ],
     );
     let elsewhere = json!([{"addresses": ["10.244.1.3"], "nodeName": "b"}]);
     check(json!({"internalTrafficPolicy": "Local"}), elsewhere.clone(), &["unanswered 10.96.0.7 . tcp . 80 : drop"]);
     let found = fragment_of(json!({"nodePort": 30080, "externalTrafficPolicy": "Local"}), elsewhere);
-    assert_eq!(found.chains["outside-port-1-none"].last().unwrap(), "drop");
+    assert_eq!(found.chains["outside-port-tcp-1-none"].last().unwrap(), "drop");
     let found = fragment_of(json!({"nodePort": 30080, "externalTrafficPolicy": "Local"}), two());
-    assert_eq!(found.elements[&("node_ports", "tcp . 30080".to_owned())].as_deref(), Some("goto outside-port-2-port-local-1"));
+    assert_eq!(
+        found.elements[&("node_ports", "tcp . 30080".to_owned())].as_deref(),
+        Some("goto outside-port-tcp-2-port-local-tcp-1")
+    );
     assert!(found.elements.contains_key(&("local_port_endpoints", "tcp . 30080 . 0".to_owned())));
 }
 
@@ -105,9 +111,9 @@ fn addresses_from_outside_lead_here_too() {
             "endpoints 192.0.2.1 . tcp . 80 . 0 : 10.244.0.2 . 8080",
             "endpoints 198.51.100.1 . tcp . 80 . 0 : 10.244.0.2 . 8080",
             "guarded 192.0.2.1 . tcp . 80",
-            "services 10.96.0.7 . tcp . 80 : goto pick-1",
-            "services 192.0.2.1 . tcp . 80 : goto outside-pick-1",
-            "services 198.51.100.1 . tcp . 80 : goto outside-pick-1",
+            "services 10.96.0.7 . tcp . 80 : goto pick-tcp-1",
+            "services 192.0.2.1 . tcp . 80 : goto outside-pick-tcp-1",
+            "services 198.51.100.1 . tcp . 80 : goto outside-pick-tcp-1",
         ],
     );
 }
@@ -182,16 +188,23 @@ def serve(address):
         while True:
             connection, _ = listener.accept(); connection.sendall(address.encode()); connection.close()
     threading.Thread(target=loop, daemon=True).start()
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); datagrams.bind((address, 8080))
+    def answer():
+        while True: datagrams.sendto(address.encode(), datagrams.recvfrom(64)[1])
+    threading.Thread(target=answer, daemon=True).start()
 for address in ("10.244.0.2", "10.244.0.3"): serve(address)
-def ask(address, port):
-    client = socket.socket(); client.settimeout(2)
+def ask(address, port, kind):
+    client = socket.socket(socket.AF_INET, kind); client.settimeout(2)
     try:
-        client.connect((address, port)); return client.recv(64).decode()
+        client.connect((address, port))
+        if kind == socket.SOCK_DGRAM: client.send(b"who")
+        return client.recv(64).decode()
     except ConnectionRefusedError: return "refused"
     except TimeoutError: return "timeout"
 for line in sys.argv[1:]:
-    address, port, times = line.split(":")
-    print(line, *sorted({ask(address, int(port)) for _ in range(int(times))}))
+    address, port, times, *kind = line.split(":")
+    kind = socket.SOCK_DGRAM if kind else socket.SOCK_STREAM
+    print(line, *sorted({ask(address, int(port), kind) for _ in range(int(times))}))
 END
 }
 "#;
@@ -199,17 +212,23 @@ END
 #[test]
 fn connections_arrive_where_they_should() {
     let here = json!([{"addresses": ["10.244.0.2"], "nodeName": "a"}, {"addresses": ["10.244.0.3"], "nodeName": "b"}]);
+    let port = |name: &str, protocol: &str, node: u16| json!({"name": name, "protocol": protocol, "port": 80, "nodePort": node});
+    let both = [port("http", "TCP", 0), port("talk", "UDP", 30084)];
     let script = whole(&[
         (json!({"nodePort": 30080}), here.clone()),
         (json!({"clusterIP": "10.96.0.8", "internalTrafficPolicy": "Local"}), here.clone()),
-        (json!({"clusterIP": "10.96.0.9", "sessionAffinity": "ClientIP", "nodePort": 30082}), here),
+        (json!({"clusterIP": "10.96.0.9", "sessionAffinity": "ClientIP", "nodePort": 30082}), here.clone()),
         (json!({"clusterIP": "10.96.0.11", "nodePort": 30083}), json!([])),
+        (json!({"clusterIP": "10.96.0.12", "ports": both}), here),
     ]);
     let asked = [
         ("10.96.0.7:80:40", "10.244.0.2 10.244.0.3"),
         ("192.168.7.1:30080:40", "10.244.0.2 10.244.0.3"),
         ("10.96.0.8:80:20", "10.244.0.2"),
         ("10.96.0.11:80:1", "refused"),
+        ("10.96.0.12:80:40", "10.244.0.2 10.244.0.3"),
+        ("10.96.0.12:80:40:udp", "10.244.0.2 10.244.0.3"),
+        ("192.168.7.1:30084:40:udp", "10.244.0.2 10.244.0.3"),
         ("192.168.7.1:30083:1", "refused"),
     ];
     let all: Vec<&str> = asked.iter().map(|(asked, _)| *asked).chain(["10.96.0.9:80:20"]).collect();

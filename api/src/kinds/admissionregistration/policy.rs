@@ -28,6 +28,7 @@ const PARAM_KIND: Column = column("ParamKind", "string", 0, "Kind of the objects
 
 /// ValidatingAdmissionPolicy.
 pub static VALIDATING_ADMISSION_POLICY: Kind = Kind {
+    status_keeps: crate::strategy::USERS_METADATA,
     defaults: set_defaults,
     validate: |object, errors| {
         let spec = At::root(object).get("spec");

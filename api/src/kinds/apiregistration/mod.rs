@@ -18,6 +18,7 @@ pub const LOCAL: (&str, &str) = ("Local", "Local APIServices are always availabl
 /// APIService.
 pub static API_SERVICE: Kind = Kind {
     name: names::path_segment,
+    status_keeps: crate::strategy::USERS_METADATA,
     defaults: |object| {
         if let Some(service) = object.pointer_mut("/spec/service").and_then(Value::as_object_mut) {
             default(service, "port", 443);

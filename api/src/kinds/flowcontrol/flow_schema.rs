@@ -19,6 +19,7 @@ const SUBJECTS: [(&str, &str); 3] = [("Group", "group"), ("ServiceAccount", "ser
 
 /// FlowSchema.
 pub static FLOW_SCHEMA: Kind = Kind {
+    status_keeps: crate::strategy::USERS_METADATA,
     defaults: |object| {
         if let Some(spec) = map_of(object, "spec") {
             default(spec, "matchingPrecedence", 1000);

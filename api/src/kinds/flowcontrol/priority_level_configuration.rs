@@ -15,6 +15,7 @@ const QUEUES_MAX: i64 = 10_000_000;
 
 /// PriorityLevelConfiguration.
 pub static PRIORITY_LEVEL_CONFIGURATION: Kind = Kind {
+    status_keeps: crate::strategy::USERS_METADATA,
     defaults: |object| {
         if let Some(exempt) = object.pointer_mut("/spec/exempt").and_then(Value::as_object_mut) {
             default(exempt, "nominalConcurrencyShares", 0);

@@ -11,6 +11,7 @@ use crate::kinds::{
 
 /// ServiceCIDR.
 pub static SERVICE_CIDR: Kind = Kind {
+    status_keeps: crate::strategy::USERS_METADATA,
     validate: |object, errors| check(&At::root(object).get("spec.cidrs"), errors),
     validate_update: |new, old, errors| {
         let (new, old) = (At::root(new).get("spec.cidrs"), At::root(old).get("spec.cidrs"));

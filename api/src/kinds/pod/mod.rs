@@ -27,6 +27,10 @@ pub use validation::{validate_lasting_template, validate_spec, validate_template
 pub struct PodStrategy;
 
 impl Strategy for PodStrategy {
+    fn metadata_kept_by_status(&self) -> &'static [&'static str] {
+        &["ownerReferences"]
+    }
+
     fn set_defaults(&self, object: &mut Value) {
         defaults::set_spec_defaults(object);
     }

@@ -24,6 +24,7 @@ pub static DEVICE_CLASS: Kind = Kind {
 
 /// ResourceClaim.
 pub static RESOURCE_CLAIM: Kind = Kind {
+    status_keeps: crate::strategy::USERS_METADATA,
     defaults: |object| {
         if let Some(spec) = object.get_mut("spec") {
             claim::set_defaults(spec);

@@ -14,6 +14,7 @@ use crate::{
 
 /// VolumeAttachment.
 pub static VOLUME_ATTACHMENT: Kind = Kind {
+    status_keeps: crate::strategy::USERS_METADATA,
     create: |object, _now| object["status"] = json!({"attached": false}),
     validate: |object, errors| {
         let spec = At::root(object).get("spec");
