@@ -252,6 +252,12 @@ pub struct FieldSelector {
 }
 
 impl FieldSelector {
+    /// Whether it names fields beside the name and the namespace.
+    #[must_use]
+    pub fn looks_inside(&self) -> bool {
+        self.terms.iter().any(|term| !matches!(term.path.as_str(), "metadata.name" | "metadata.namespace"))
+    }
+
     /// Parses the text form: `a=b,c!=d`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut terms = Vec::new();

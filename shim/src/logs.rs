@@ -39,10 +39,10 @@ impl Framer {
         }
     }
 
-    /// The stream has ended: what is left is a line.
+    /// The stream has ended: what is left is a line without its end.
     pub fn finish(&mut self, now: Timestamp, entries: &mut Vec<u8>) {
         if !self.pending.is_empty() {
-            self.emit('F', now, entries);
+            self.emit('P', now, entries);
         }
     }
 
@@ -84,7 +84,7 @@ mod tests {
     fn lines_are_whole_whatever_the_chunks() {
         check(&["a\nb\n"], &[('F', "a"), ('F', "b")]);
         check(&["a", "b\n", "\n"], &[('F', "ab"), ('F', "")]);
-        check(&["end without newline"], &[('F', "end without newline")]);
+        check(&["end without newline"], &[('P', "end without newline")]);
         check(&[], &[]);
     }
 
@@ -93,6 +93,6 @@ mod tests {
         let long = "x".repeat(PIECE_BYTES_MAX);
         check(&[&long, "\n"], &[('F', &long)]);
         check(&[&format!("{long}yz\n")], &[('P', &long), ('F', "yz")]);
-        check(&[&long, &long, "y"], &[('P', &long), ('P', &long), ('F', "y")]);
+        check(&[&long, &long, "y"], &[('P', &long), ('P', &long), ('P', "y")]);
     }
 }

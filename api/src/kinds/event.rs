@@ -59,7 +59,12 @@ impl Strategy for EventStrategy {
 
     fn field_value(&self, object: &Value, path: &str) -> String {
         match path {
-            "source" => text(object, "/source/component").to_owned(),
+            // As events.k8s.io writes it, an event has no source but a controller that reports it.
+            "source" => [text(object, "/source/component"), text(object, "/reportingComponent")]
+                .into_iter()
+                .find(|component| !component.is_empty())
+                .unwrap_or_default()
+                .to_owned(),
             _ => text(object, &format!("/{}", path.replace('.', "/"))).to_owned(),
         }
     }

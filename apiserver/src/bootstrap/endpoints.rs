@@ -1,13 +1,14 @@
 //! The endpoints of the `kubernetes` Service: the servers that are alive.
 //!
 //! In: a key of each server's in the store, which vanishes with its lease when the server stops renewing it. Out:
-//! one EndpointSlice with the addresses of those that are there, written by whoever sees it differ.
+//! one EndpointSlice and one Endpoints object with the addresses of those that are there, written by whoever sees them
+//! differ.
 
 use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use http::Method;
-use kontiki_api::resources::ENDPOINT_SLICES;
+use kontiki_api::resources::{ENDPOINT_SLICES, ENDPOINTS, ResourceKey};
 use kontiki_proto::etcdserverpb as pb;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -62,7 +63,8 @@ async fn tend(handle: &Handle, lease: i64) -> Result<i64, String> {
     };
     let mut servers: Vec<IpAddr> = found.kvs.iter().filter_map(address).collect();
     servers.sort();
-    write(handle, &slice(&servers, advertise.port())).await?;
+    write(handle, &ENDPOINT_SLICES, &slice(&servers, advertise.port())).await?;
+    write(handle, &ENDPOINTS, &endpoints(&servers, advertise.port())).await?;
     Ok(lease)
 }
 
@@ -78,14 +80,28 @@ fn slice(servers: &[IpAddr], port: u16) -> Value {
     })
 }
 
-async fn write(handle: &Handle, wanted: &Value) -> Result<(), String> {
-    let path = ENDPOINT_SLICES.path("default", NAME);
+/// For clients that know no slices; the label keeps the mirroring controller from making a second slice of it.
+fn endpoints(servers: &[IpAddr], port: u16) -> Value {
+    let address = |address: &IpAddr| json!({ "ip": address });
+    json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": { "name": NAME, "namespace": "default", "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" } },
+        "subsets": [{
+            "addresses": servers.iter().map(address).collect::<Vec<_>>(),
+            "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
+        }],
+    })
+}
+
+async fn write(handle: &Handle, key: &ResourceKey, wanted: &Value) -> Result<(), String> {
+    let path = key.path("default", NAME);
     let (status, found) = ask(handle, Method::GET, &path, Bytes::new()).await?;
     if status == 404 {
-        let path = ENDPOINT_SLICES.path("default", "");
+        let path = key.path("default", "");
         return exists(ask(handle, Method::POST, &path, Bytes::from(wanted.to_string())).await?);
     }
-    if found["endpoints"] == wanted["endpoints"] && found["ports"] == wanted["ports"] {
+    if ["endpoints", "ports", "subsets"].iter().all(|field| found[field] == wanted[field]) {
         return Ok(());
     }
     let mut body = wanted.clone();

@@ -8,7 +8,7 @@ use http::Response;
 use jiff::Timestamp;
 use kontiki_api::{
     custom::strategy::Served,
-    decode::{self, FieldValidation},
+    decode::FieldValidation,
     managed::{self, Application, FieldSet, Owned, Writer},
     object::meta,
     patch,
@@ -94,12 +94,7 @@ impl Applied {
         let application =
             |config| Application { config, writer, kind: target.kind, force: self.options.force, ignored: &target.ignored };
         if let Some(served) = &target.custom {
-            let mut config = self.config.clone();
-            let unknown = served.prune(&mut config)?;
-            if self.options.validation == FieldValidation::Strict && !unknown.is_empty() {
-                return Err(Status::bad_request(decode::strict_error(&unknown)));
-            }
-            let mut object = served.owned(|owned| managed::apply(owned, live, &application(&config)))?;
+            let mut object = served.owned(|owned| managed::apply(owned, live, &application(&self.config)))?;
             served.clean(&mut object)?;
             return Ok(object);
         }

@@ -110,8 +110,21 @@ impl Storage {
 
     /// One page of a list.
     pub async fn list(&self, resource: &'static Resource, options: &ListOptions) -> Result<Page, Status> {
+        if resource.strategy.custom().is_some() && options.fields.looks_inside() {
+            return self.list_converted(resource, options).await;
+        }
         let mut page = self.list_stored(resource, options).await?;
         page.objects = self.serve_all(resource, page.objects).await?;
+        Ok(page)
+    }
+
+    /// A list whose selector names fields of the served version, which the stored one may not have: all of it, as a
+    /// page may take more objects than it shows.
+    async fn list_converted(&self, resource: &'static Resource, options: &ListOptions) -> Result<Page, Status> {
+        let wider = ListOptions { fields: FieldSelector::default(), limit: 0, ..options.clone() };
+        let mut page = self.list_stored(resource, &wider).await?;
+        page.objects = self.serve_all(resource, page.objects).await?;
+        page.objects.retain(|object| object.selected(resource, &options.labels, &options.fields));
         Ok(page)
     }
 

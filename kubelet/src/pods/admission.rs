@@ -2,7 +2,9 @@
 //!
 //! A pod is looked at once, before its first sandbox; one that is refused has failed.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 
 use super::{
     model::{self, Ended},
@@ -30,8 +32,26 @@ fn refusal(reason: &str, message: impl Into<String>) -> Option<Ended> {
     Some(Ended { reason: reason.to_owned(), message: message.into(), refused: true })
 }
 
-/// Why the node does not take a pod, beside `pods_here` others.
-pub fn refuse(pod: &Pod, room: &Room, pods_here: u64, pods_max: u64) -> Option<Ended> {
+/// Ports of the node that a pod takes.
+fn host_ports(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
+    let spec = pod.spec.iter();
+    let containers = spec.flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    ports.filter(|port| port.host_port.is_some_and(|number| number > 0))
+}
+
+/// Whether two containers cannot have their ports at the same time.
+fn collide(one: &ContainerPort, other: &ContainerPort) -> bool {
+    let protocol = |port: &ContainerPort| port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+    let every = |address: &Option<String>| matches!(address.as_deref(), None | Some("" | "0.0.0.0"));
+    one.host_port == other.host_port
+        && protocol(one) == protocol(other)
+        && (every(&one.host_ip) || every(&other.host_ip) || one.host_ip == other.host_ip)
+}
+
+/// Why the node does not take a pod, beside others that have not ended.
+pub fn refuse(pod: &Pod, room: &Room, others: &[Arc<Pod>], pods_max: u64) -> Option<Ended> {
+    let pods_here = u64::try_from(others.len()).unwrap_or(u64::MAX);
     let spec = pod.spec.as_ref()?;
     if let Some(system) = spec.os.as_ref().filter(|system| system.name != "linux") {
         let message = format!("Failed to admit pod as its OS field ({}) doesn't match node OS linux", system.name);
@@ -52,7 +72,14 @@ pub fn refuse(pod: &Pod, room: &Room, pods_here: u64, pods_max: u64) -> Option<E
     }
     let Amount { cpu, memory } = resize::requested(pod);
     let list = [("cpu", cpu, room.used.cpu, room.allocatable.cpu), ("memory", memory, room.used.memory, room.allocatable.memory)];
-    let (name, wanted, used, all) = list.into_iter().find(|(_, wanted, used, all)| *wanted > 0 && used + wanted > *all)?;
+    let scarce = list.into_iter().find(|(_, wanted, used, all)| *wanted > 0 && used + wanted > *all);
+    let Some((name, wanted, used, all)) = scarce else {
+        let taken = others.iter().flat_map(|other| host_ports(other));
+        let taken: Vec<&ContainerPort> = taken.collect();
+        let collides = host_ports(pod).any(|port| taken.iter().any(|other| collide(port, other)));
+        let why = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        return if collides { refusal("NodePorts", why) } else { None };
+    };
     let message = format!("Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {all}");
     refusal(&format!("OutOf{name}"), message)
 }
@@ -86,7 +113,27 @@ mod tests {
             (with(safe, "1m", "linux", false), 110, Some("OutOfpods")),
         ];
         for (pod, here, wanted) in cases {
-            assert_eq!(refuse(&pod, &room, here, 110).map(|ended| ended.reason).as_deref(), wanted, "{:?}", pod.spec);
+            let others: Vec<_> = (0..here).map(|_| Arc::new(Pod::default())).collect();
+            assert_eq!(refuse(&pod, &room, &others, 110).map(|ended| ended.reason).as_deref(), wanted, "{:?}", pod.spec);
+        }
+    }
+
+    #[test]
+    fn a_port_of_the_node_belongs_to_one_pod() {
+        let with = |port: serde_json::Value| {
+            let spec = json!({"containers": [{"name": "a", "ports": [port]}]});
+            serde_json::from_value::<Pod>(json!({"spec": spec})).unwrap()
+        };
+        let room = Room { allocatable: Amount { cpu: 1000, memory: 1 << 30 }, used: Amount::default() };
+        let others = [Arc::new(with(json!({"containerPort": 80, "hostPort": 8080, "hostIP": "10.0.0.1"})))];
+        for (port, refused) in [
+            (json!({"containerPort": 1, "hostPort": 8080}), true),
+            (json!({"containerPort": 1, "hostPort": 8080, "hostIP": "10.0.0.2"}), false),
+            (json!({"containerPort": 1, "hostPort": 8080, "protocol": "UDP"}), false),
+            (json!({"containerPort": 8080}), false),
+        ] {
+            let reason = refuse(&with(port.clone()), &room, &others, 110).map(|ended| ended.reason);
+            assert_eq!(reason.as_deref(), refused.then_some("NodePorts"), "{port}");
         }
     }
 }

@@ -22,8 +22,7 @@ impl Worker {
             return;
         }
         let others = self.others(pod);
-        let here = u64::try_from(others.len()).unwrap_or(u64::MAX);
-        if let Some(refused) = admission::refuse(pod, &self.room(&others), here, self.options.capacity.pods) {
+        if let Some(refused) = admission::refuse(pod, &self.room(&others), &others, self.options.capacity.pods) {
             self.event(pod, EventType::Warning, &refused.reason, &refused.message);
             let message = format!("Pod was rejected: {}", refused.message);
             self.memory.lock().ended = Some(Ended { message, ..refused });

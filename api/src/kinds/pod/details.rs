@@ -1,7 +1,8 @@
 //! The rest of what people get wrong in pods: handlers of probes and hooks, sources of variables, identities, names.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr, sync::LazyLock};
 
+use regex::Regex;
 use serde_json::json;
 
 use super::volumes::check_relative;
@@ -12,6 +13,12 @@ use crate::{
 
 /// Highest number of a user or group.
 const ID_MAX: i64 = 2_147_483_647;
+/// Longest name of a kernel parameter.
+const SYSCTL_BYTES_MAX: usize = 253;
+#[expect(clippy::expect_used, reason = "a constant expression, compiled by a test")]
+static SYSCTL_NAME: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$").expect("a valid expression")
+});
 const HANDLERS: [&str; 5] = ["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
 const VARIABLE_SOURCES: [&str; 5] = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
 
@@ -47,6 +54,7 @@ pub(super) fn check(spec: &At<'_>, errors: &mut Errors) {
     }
     check_dns(spec, errors);
     check_ids(&spec.get("securityContext"), &["runAsUser", "runAsGroup", "fsGroup"], errors);
+    check_sysctls(&spec.get("securityContext"), errors);
     for list in ["containers", "initContainers"] {
         spec.items(list).for_each(|container| check_container(&container, list == "initContainers", errors));
     }
@@ -59,6 +67,21 @@ fn check_dns(spec: &At<'_>, errors: &mut Errors) {
     }
     for server in servers.each().filter(|server| server.text().parse::<IpAddr>().is_err()) {
         server.invalid("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)", errors);
+    }
+}
+
+/// Names of kernel parameters, in either notation (`man 5 sysctl.d`).
+fn check_sysctls(context: &At<'_>, errors: &mut Errors) {
+    let mut names = HashSet::new();
+    for name in context.items("sysctls").map(|sysctl| sysctl.get("name")) {
+        if name.text().is_empty() {
+            name.required("", errors);
+        } else if name.text().len() > SYSCTL_BYTES_MAX || !SYSCTL_NAME.is_match(name.text()) {
+            let detail = format!("must have at most {SYSCTL_BYTES_MAX} characters and match regex {}", SYSCTL_NAME.as_str());
+            name.invalid(detail, errors);
+        } else if !names.insert(name.text()) {
+            name.duplicate(errors);
+        }
     }
 }
 
@@ -219,6 +242,12 @@ mod tests {
             (
                 container(json!({"volumeMounts": [{"subPath": "../x"}]})),
                 format!("{at}.volumeMounts[0].subPath: Invalid value: \"../x\": must not contain '..'"),
+            ),
+            (
+                json!({"securityContext": {"sysctls": [{"name": "kernel/sem"}, {"name": "foo-"}]}}),
+                "spec.securityContext.sysctls[1].name: Invalid value: \"foo-\": must have at most 253 characters and match regex \
+                 ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"
+                    .into(),
             ),
             (container(json!({"readinessProbe": {"exec": {"command": ["x"]}}})), String::new()),
         ] {

@@ -156,8 +156,9 @@ impl Watch {
             let prefix = self.prefix.clone();
             let from = objects.range::<_, str>((Bound::Included(prefix.as_str()), Bound::Unbounded));
             for (_, object) in from.take_while(|(key, _)| key.starts_with(&prefix)) {
+                let object = if self.looks_inside() { self.served(object).await? } else { Arc::clone(object) };
                 if object.selected(self.resource, &self.labels, &self.fields) {
-                    let object = self.served(object).await?;
+                    let object = self.served(&object).await?;
                     let frame = self.frames.state(&object);
                     self.send(frame).await?;
                 }
@@ -290,10 +291,11 @@ impl Watch {
 
     /// An event of a custom resource, whose objects are served in several versions: the frame is this watcher's own.
     async fn send_custom(&mut self, event: &Event) -> Result<(), Ended> {
+        let change = if self.looks_inside() { self.served_change(&event.change).await? } else { event.change.clone() };
         let selected = |object: &Arc<CachedObject>| {
             object.key.starts_with(&self.prefix) && object.selected(self.resource, &self.labels, &self.fields)
         };
-        let (event_type, object) = match &event.change {
+        let (event_type, object) = match &change {
             Change::Put(object, before) => match (selected(object), before.as_ref().filter(|before| selected(before))) {
                 (true, None) => ("ADDED", object),
                 (true, Some(_)) => ("MODIFIED", object),
@@ -309,6 +311,24 @@ impl Watch {
     }
 
     /// An object as this watch's version of its resource has it.
+    /// Whether the selector names fields of a custom resource, which each of its versions may have elsewhere.
+    fn looks_inside(&self) -> bool {
+        self.resource.strategy.custom().is_some() && self.fields.looks_inside()
+    }
+
+    async fn served_change(&mut self, change: &Change) -> Result<Change, Ended> {
+        Ok(match change {
+            Change::Put(object, before) => {
+                let before = match before {
+                    Some(before) => Some(self.served(before).await?),
+                    None => None,
+                };
+                Change::Put(self.served(object).await?, before)
+            }
+            Change::Delete(before) => Change::Delete(self.served(before).await?),
+        })
+    }
+
     async fn served(&mut self, object: &Arc<CachedObject>) -> Result<Arc<CachedObject>, Ended> {
         match self.storage.serve_one(self.resource, Arc::clone(object)).await {
             Ok(object) => Ok(object),

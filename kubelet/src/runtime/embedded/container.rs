@@ -99,6 +99,7 @@ impl Embedded {
             processes: self.processes(&record.sandbox_id, &config.processes)?,
             own_cgroups: version == Version::V2 && !config.privileged,
             groups: if version == Version::V1 { options.hierarchies.named(&record.cgroup) } else { Vec::new() },
+            capabilities: own_capabilities(),
         };
         let spec = spec::spec(&image.config, config, &user, &place);
         fs::write(folder.join("config.json"), serde_json::to_vec(&spec)?).context("write the container's configuration")
@@ -240,6 +241,13 @@ impl Embedded {
         })
         .await
     }
+}
+
+/// Capabilities that this process may hand on: on a node that is itself a container, not all that there are.
+fn own_capabilities() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    bounding.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(u64::MAX)
 }
 
 /// The lowest out-of-memory score that this process may give: lowering one takes a capability that a nested

@@ -28,6 +28,8 @@ pub struct Place<'a> {
     pub own_cgroups: bool,
     /// Its group in each hierarchy of version 1, by the hierarchy's name; empty under version 2.
     pub groups: Vec<(String, PathBuf)>,
+    /// Capabilities that the node may give, a bit for each.
+    pub capabilities: u64,
 }
 
 /// The PID namespace of a container.
@@ -59,35 +61,49 @@ const CAPABILITIES: [&str; 14] = [
     "CAP_KILL",
     "CAP_AUDIT_WRITE",
 ];
-/// All capabilities that the kernel has.
-const ALL_CAPABILITIES: [&str; 27] = [
-    "CAP_AUDIT_CONTROL",
-    "CAP_AUDIT_READ",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
+/// All capabilities that the kernel has, by their numbers (`linux/capability.h`).
+const ALL_CAPABILITIES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
     "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
     "CAP_IPC_LOCK",
     "CAP_IPC_OWNER",
-    "CAP_LEASE",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_MAC_ADMIN",
-    "CAP_MAC_OVERRIDE",
-    "CAP_NET_ADMIN",
-    "CAP_NET_BROADCAST",
-    "CAP_PERFMON",
-    "CAP_SYSLOG",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
     "CAP_SYS_ADMIN",
     "CAP_SYS_BOOT",
-    "CAP_SYS_MODULE",
     "CAP_SYS_NICE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_RAWIO",
     "CAP_SYS_RESOURCE",
     "CAP_SYS_TIME",
     "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
     "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
 ];
 const MASKED: [&str; 11] = [
     "/proc/asound",
@@ -139,9 +155,13 @@ fn environment(image: &ImageConfig, config: &ContainerConfig, hostname: &str, ho
     environment
 }
 
-fn capabilities(config: &ContainerConfig) -> Vec<String> {
+/// The capabilities of a container; `known` has a bit for each that the node itself may give.
+fn capabilities(config: &ContainerConfig, known: u64) -> Vec<String> {
     let whole = |name: &String| if name.starts_with("CAP_") { name.clone() } else { format!("CAP_{name}") };
-    let all = || ALL_CAPABILITIES.iter().chain(&CAPABILITIES).map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let all = || {
+        let given = ALL_CAPABILITIES.iter().enumerate().filter(|(number, _)| known & (1 << number) != 0);
+        given.map(|(_, name)| (*name).to_owned()).collect::<Vec<_>>()
+    };
     let is_all = |name: &String| name.eq_ignore_ascii_case("all");
     if config.privileged {
         return all();
@@ -233,7 +253,7 @@ fn namespaces(place: &Place<'_>) -> Vec<Value> {
 
 /// The whole configuration.
 pub fn spec(image: &ImageConfig, config: &ContainerConfig, user: &User, place: &Place<'_>) -> Value {
-    let held = capabilities(config);
+    let held = capabilities(config, place.capabilities);
     let root = user.uid == 0;
     // A process that is not root holds only what it may gain; as other runtimes do without ambient ones.
     let effective: &[String] = if root { &held } else { &[] };
@@ -313,18 +333,29 @@ mod tests {
         let with = |add: &[&str], drop: &[&str]| {
             let config =
                 ContainerConfig { capabilities_add: words(add), capabilities_drop: words(drop), ..ContainerConfig::default() };
-            capabilities(&config)
+            capabilities(&config, 0xffff_feff_ffff)
         };
         assert_eq!(with(&[], &[]).len(), CAPABILITIES.len());
         assert_eq!(with(&["NET_ADMIN"], &["ALL"]), ["CAP_NET_ADMIN"]);
         assert!(!with(&[], &["CAP_CHOWN"]).contains(&"CAP_CHOWN".to_owned()));
-        assert!(with(&["ALL"], &[]).contains(&"CAP_SYS_ADMIN".to_owned()));
+        let all = with(&["ALL"], &[]);
+        assert!(all.contains(&"CAP_SYS_ADMIN".to_owned()));
+        assert!(!all.contains(&"CAP_SYS_RESOURCE".to_owned()), "the node does not have it");
     }
 
     fn place(processes: PidNamespace) -> Place<'static> {
         let path = Path::new;
         let (root, shared_memory, cgroup) = (path("/r"), path("/shm"), path("/g"));
-        Place { root, shared_memory, cgroup, hostname: "h", processes, own_cgroups: false, groups: Vec::new() }
+        Place {
+            root,
+            shared_memory,
+            cgroup,
+            hostname: "h",
+            processes,
+            own_cgroups: false,
+            groups: Vec::new(),
+            capabilities: u64::MAX,
+        }
     }
 
     #[test]
