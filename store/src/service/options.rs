@@ -109,8 +109,6 @@ pub struct Options {
     pub gateway: bool,
     /// How often a silent client is asked whether it is there, and how long it may take; zero is never.
     pub client_keep_alive: (Duration, Duration),
-    /// A request that takes longer is told to the log.
-    pub warning_request: Duration,
     /// How tokens of users are made: etcd's `--auth-token`.
     pub auth_token: String,
     /// How long a simple token lives unused.
@@ -157,7 +155,6 @@ impl Options {
             initial_corrupt_check: false,
             gateway: true,
             client_keep_alive: (Duration::from_secs(2 * 60 * 60), Duration::from_secs(20)),
-            warning_request: Duration::from_millis(300),
             auth_token: "simple".to_owned(),
             auth_token_ttl: Duration::from_secs(300),
             bcrypt_cost: 10,

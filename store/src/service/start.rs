@@ -206,6 +206,8 @@ fn open(
 ) -> impl FnOnce() -> Opened + Send + 'static {
     move || {
         let Parts { log, connector, client_address, budget } = parts;
+        // The log's writer belongs to consensus, whatever runtime the caller has.
+        let entered = runtime.enter();
         let Begin { cluster_id, member_id, .. } = begin;
         let metrics = Arc::new(Metrics::default());
         let tokens = Tokens::new(&options.auth_token, options.auth_token_ttl);
@@ -227,6 +229,7 @@ fn open(
         if options.force_new_cluster {
             alone::go_on_alone(&options, member_id, &log, &state)?;
         }
+        drop(entered);
         let removed = CancellationToken::new();
         let network = Network::new(connector, state.clone(), removed.clone());
         let (waiters, proposals) = Waiters::new(member_id);

@@ -30,11 +30,12 @@ pub const MUTATIONS: [Mutation; 10] = [
     store("stale-read", Mistake::StaleRead, &["linearizability"]),
     store("skipped-event", Mistake::SkippedEvent, &["watch"]),
     store("repeated-event", Mistake::RepeatedEvent, &["watch"]),
-    store("early-acknowledgement", Mistake::EarlyAcknowledgement, &["linearizability", "watch"]),
-    store("purge-unflushed", Mistake::PurgeUnflushed, &["liveness"]),
+    // openraft's own assertions are often the first to notice.
+    store("early-acknowledgement", Mistake::EarlyAcknowledgement, &["linearizability", "watch", "panic"]),
+    store("purge-unflushed", Mistake::PurgeUnflushed, &["agreement", "panic"]),
     store("forwarded-twice", Mistake::ForwardedTwice, &["linearizability"]),
     store("early-expiry", Mistake::EarlyExpiry, &["lease"]),
-    store("leader-restored", Mistake::LeaderRestored, &["linearizability", "watch"]),
+    store("leader-restored", Mistake::LeaderRestored, &["linearizability", "watch", "agreement"]),
     store("late-refusal", Mistake::LateRefusal, &["linearizability"]),
     Mutation { name: "lying-disks", made: Made::LyingDisks, found_by: &["linearizability", "watch"] },
 ];

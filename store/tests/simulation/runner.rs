@@ -42,7 +42,7 @@ pub fn one(seed: u64, mutation: Option<&Mutation>, with_trace: bool) -> ExitCode
     let panicked = PANICKED.load(Ordering::SeqCst).then(|| "panic: a member's code gave up".to_owned());
     let error = match report.error {
         // A member that panics stands still, which is why there is no agreement.
-        Some(silence) if silence.starts_with("liveness") => panicked.or(Some(silence)),
+        Some(silence) if silence.starts_with("agreement") => panicked.or(Some(silence)),
         error => error.or(panicked),
     };
     match error {

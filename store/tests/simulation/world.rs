@@ -232,7 +232,7 @@ impl World {
                 return Ok(highest);
             }
         }
-        Err(format!("liveness: {AGREE_MS} ms after everything was whole again, the members have not agreed"))
+        Err(format!("agreement: {AGREE_MS} ms after everything was whole again, the members have not agreed"))
     }
 
     fn check(&mut self, revision: i64) -> Result<(), String> {
