@@ -16,7 +16,7 @@ const TWICE: u64 = 20;
 /// Seeds in which a mistake must be found.
 const MUTATION_SEEDS: u64 = 200;
 /// A run that takes longer has got stuck.
-const STUCK: Duration = Duration::from_secs(100);
+const STUCK: Duration = Duration::from_secs(300);
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
