@@ -41,7 +41,7 @@ simulate: setup
 	$(SIMULATION) $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),1000))
 
 end-to-end: build
-	@$(WITH_ROCKSDB) && $(WITH_SHIM) && files="$$(tools/test-files.sh)" && KONTIKI_TEST_FILES="$$files" KONTIKI_BINARY=$(CURDIR)/target/release/kontiki cargo test --locked -p kontiki-chaos-tests --lib --test house --test first_light
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && files="$$(tools/test-files.sh)" && KONTIKI_TEST_FILES="$$files" KONTIKI_BINARY=$(CURDIR)/target/release/kontiki cargo test --locked -p kontiki-chaos-tests --lib --test house --test first_light -- --skip l_extensions_are_part_of_the_api
 
 bench: build
 	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo build --release --locked -p kontiki-store --examples
