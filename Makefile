@@ -8,7 +8,7 @@ WITH_ROCKSDB = ROCKSDB_LIB_DIR="$$(tools/rocksdb.sh)" && export ROCKSDB_LIB_DIR 
 SHIM := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/shim/kontiki-shim
 WITH_SHIM = cargo build --quiet --locked -p kontiki-shim --profile shim && export KONTIKI_SHIM="$(SHIM)"
 
-.PHONY: mutations setup setup-test build up down test unit simulation simulate end-to-end bench chaos lint fmt
+.PHONY: setup setup-test build up down test unit simulation simulate end-to-end bench chaos lint fmt
 
 setup: ; @tools/setup.sh build
 setup-test: ; @tools/setup.sh test
@@ -30,22 +30,20 @@ unit: setup
 # Clusters of the store under faults that follow from a seed. `make simulate SEEDS=5000` for more, `make simulate SEED=17` for one.
 SIMULATION = @$(WITH_ROCKSDB) && cargo test --quiet --locked -p kontiki-store --features simulation --test simulation --
 
+# Then mistakes made on purpose: each must be found by a check that it names.
 simulation: setup
 	$(SIMULATION) --seeds 200
-
-# Mistakes made on purpose: each must be found by a check that it names.
-mutations: setup
 	$(SIMULATION) --mutations
 
 simulate: setup
 	$(SIMULATION) $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),1000))
 
 end-to-end: build
-	@$(WITH_ROCKSDB) && $(WITH_SHIM) && files="$$(tools/test-files.sh)" && KONTIKI_TEST_FILES="$$files" KONTIKI_BINARY=$(CURDIR)/target/release/kontiki cargo test --locked -p kontiki-chaos-tests --lib --test house --test first_light -- --skip l_extensions_are_part_of_the_api
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && files="$$(tools/test-files.sh)" && KONTIKI_TEST_FILES="$$files" KONTIKI_BINARY=$(CURDIR)/target/release/kontiki cargo test --locked -p kontiki-chaos-tests
 
 bench: build
-	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo build --release --locked -p kontiki-store --examples
-	tools/bench.sh target/release/kontiki target/release/examples/load target/release/examples/member
+	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo build --release --locked -p kontiki-store -p kontiki-client --examples
+	tools/bench.sh target/release/kontiki target/release/examples/load target/release/examples/api_load
 
 # Hours of faults; SCENARIO= chooses one, SEED= replays it (chaos-tests/src/scenario/list.rs has the list).
 chaos: build

@@ -1,50 +1,83 @@
 #!/usr/bin/env bash
 # Measures against etcd in the same run, and a whole local cluster; prints a table and writes docs/benchmarks.md.
-# usage: tools/bench.sh KONTIKI LOAD MEMBER   (release builds; root; kubectl on the PATH)
+# usage: tools/bench.sh KONTIKI LOAD API_LOAD   (release builds; root; kubectl on the PATH)
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-kontiki=$1 load=$2 member=$3
+kontiki=$1 load=$2 api_load=$3
 files=$("$here/tools/test-files.sh")
 etcd=$(command -v etcd || echo "$files/tools/usr/bin/etcd")
+etcdctl=$(command -v etcdctl || echo "$files/tools/usr/bin/etcdctl")
 work=$(mktemp -d)
-export KONTIKI_STATE=$work/state KUBECONFIG=$work/kubeconfig
-pids=()
+export KONTIKI_STATE=$work/state KUBECONFIG=$work/kubeconfig ETCDCTL_API=3
+declare -A pids
 finish() {
-  [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
+  [ ${#pids[@]} -eq 0 ] || kill -9 "${pids[@]}" 2>/dev/null || true
   "$kontiki" down --name bench >/dev/null 2>&1 || true
   rm -rf "$work"
 }
 trap finish EXIT
 now() { date +%s%3N; }
 say() { echo "$*" >&2; }
+median() { sort -n | awk '{all[NR] = $1} END {print all[int((NR + 1) / 2)]}'; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", a / b}'; }
+# milliseconds of what Rust prints of a duration
+milliseconds() { awk -v d="$1" 'BEGIN {v = d + 0; if (d ~ /µs$/) v /= 1000; else if (d ~ /ns$/) v /= 1e6; else if (d !~ /ms$/) v *= 1000; printf "%.2f", v}'; }
 
-etcd_peers=m0=http://127.0.0.1:22380,m1=http://127.0.0.1:22381,m2=http://127.0.0.1:22382
-own_peers=m0=http://127.0.0.1:23380,m1=http://127.0.0.1:23381,m2=http://127.0.0.1:23382
-for n in 0 1 2; do
-  "$etcd" --name m$n --data-dir "$work/etcd$n" --listen-client-urls http://127.0.0.1:2237$n --advertise-client-urls http://127.0.0.1:2237$n \
-    --listen-peer-urls http://127.0.0.1:2238$n --initial-advertise-peer-urls http://127.0.0.1:2238$n --initial-cluster $etcd_peers >"$work/etcd$n.log" 2>&1 &
-  pids+=($!)
-done
-etcd_ends=http://127.0.0.1:22370,http://127.0.0.1:22371,http://127.0.0.1:22372
-own_ends=http://127.0.0.1:23370,http://127.0.0.1:23371,http://127.0.0.1:23372
-for try in $(seq 100); do "$load" $etcd_ends 1 0 >/dev/null 2>&1 && break; sleep 0.1; done
-# puts ENDPOINTS WRITERS SECONDS: "rate p50 p99"
-puts() { "$load" "$1" "$2" "$3" 256 | sed -n 's|.*: \([0-9]*\)/s, p50 \([^,]*\), p99 \([^,]*\), .*|\1 \2 \3|p'; }
-say "etcd: puts"
-read -r etcd_many etcd_many_50 etcd_many_99 < <(puts $etcd_ends 128 10)
-read -r etcd_one etcd_one_50 etcd_one_99 < <(puts $etcd_ends 1 5)
+# start SYSTEM NUMBER: one member of `etcd` or `own`, with the same flags
+start() {
+  local base=23 program=("$kontiki" store)
+  [ "$1" = etcd ] && base=22 program=("$etcd")
+  "${program[@]}" --name "m$2" --data-dir "$work/$1$2" --listen-client-urls http://127.0.0.1:${base}37$2 --advertise-client-urls http://127.0.0.1:${base}37$2 \
+    --listen-peer-urls http://127.0.0.1:${base}38$2 --initial-advertise-peer-urls http://127.0.0.1:${base}38$2 \
+    --initial-cluster m0=http://127.0.0.1:${base}380,m1=http://127.0.0.1:${base}381,m2=http://127.0.0.1:${base}382 >>"$work/$1$2.log" 2>&1 &
+  pids[$1$2]=$!
+}
+ends() { [ "$1" = etcd ] && echo http://127.0.0.1:22370,http://127.0.0.1:22371,http://127.0.0.1:22372 || echo http://127.0.0.1:23370,http://127.0.0.1:23371,http://127.0.0.1:23372; }
+ready() { for try in $(seq 200); do "$load" "$(ends "$1")" 3 0 >/dev/null 2>&1 && return; sleep 0.1; done; say "$1 does not start"; exit 1; }
+# puts SYSTEM WRITERS SECONDS: "rate p50 p99 gap", times in milliseconds
+puts() {
+  local rate p50 p99 gap
+  read -r rate p50 p99 gap < <("$load" "$(ends "$1")" "$2" "$3" 256 | sed -n 's|.*: \([0-9]*\)/s, p50 \([^,]*\), p99 \([^,]*\), longest gap \([^,]*\),.*|\1 \2 \3 \4|p')
+  echo "$rate $(milliseconds "$p50") $(milliseconds "$p99") $(milliseconds "$gap")"
+}
+# The number of the member that leads.
+leader() {
+  "$etcdctl" --endpoints="$(ends "$1")" endpoint status -w fields 2>/dev/null | tr -d '"' | awk -F' : ' '
+    $1 == "MemberID" {id = $2} $1 == "Leader" {leads = (id == $2)} $1 == "Endpoint" && leads {print substr($2, length($2))}' | head -1
+}
+# rounds SYSTEMS WRITERS: medians of three rounds, the systems by turns, into files
+rounds() {
+  for round in 1 2 3; do for system in etcd own; do puts $system "$1" 5 >>"$work/$system-$1"; done; done
+}
+of() { cut -d' ' -f"$3" <"$work/$1-$2" | median; }
+row() { # WRITERS AIM
+  echo "| puts, 3 members, $1 writers, 256 bytes, no TLS | $(of own "$1" 1)/s, p50 $(of own "$1" 2) ms, p99 $(of own "$1" 3) ms | etcd $etcd_version: $(of etcd "$1" 1)/s, p50 $(of etcd "$1" 2) ms, p99 $(of etcd "$1" 3) ms | $(ratio "$(of own "$1" 1)" "$(of etcd "$1" 1)") | $2 |"
+}
+resident_of() { awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$1/status"; }
+
 etcd_version=$("$etcd" --version | sed -n 's/etcd Version: //p')
-kill "${pids[@]}"; wait "${pids[@]}" 2>/dev/null || true
-pids=()
-for n in 0 1 2; do
-  "$member" m$n "$work/own$n" 2337$n 2338$n $own_peers >"$work/own$n.log" 2>&1 &
-  pids+=($!)
+for n in 0 1 2; do start etcd $n; start own $n; done
+ready etcd; ready own
+idle_etcd=$(resident_of "${pids[etcd0]}") idle_own=$(resident_of "${pids[own0]}")
+for writers in 256 64 1; do say "puts with $writers writers"; rounds $writers; done
+full_etcd=$(resident_of "${pids[etcd0]}") full_own=$(resident_of "${pids[own0]}")
+say "failover"
+kills=${KILLS:-7}
+for round in $(seq "$kills"); do
+  for system in etcd own; do
+    puts $system 8 4 >"$work/round" &
+    loading=$!
+    sleep 1
+    victim=$(leader $system)
+    kill -9 "${pids[$system$victim]}"; wait "${pids[$system$victim]}" 2>/dev/null || true
+    wait $loading
+    cut -d' ' -f4 <"$work/round" >>"$work/$system-gaps"
+    start $system "$victim"
+    ready $system
+  done
 done
-for try in $(seq 100); do "$load" $own_ends 1 0 >/dev/null 2>&1 && break; sleep 0.1; done
-say "kontiki: puts"
-read -r own_many own_many_50 own_many_99 < <(puts $own_ends 128 10)
-read -r own_one own_one_50 own_one_99 < <(puts $own_ends 1 5)
-kill "${pids[@]}"; wait "${pids[@]}" 2>/dev/null || true
+gaps() { sort -n "$work/$1-gaps" | awk '{all[NR] = $1} END {printf "median %d ms, worst %d ms", all[int((NR + 1) / 2)], all[NR]}'; }
+kill -9 "${pids[@]}"; wait "${pids[@]}" 2>/dev/null || true
 pids=()
 
 say "a local cluster"
@@ -69,27 +102,38 @@ say "waiting for the cluster to be idle"
 sleep 60
 resident() {
   local pid
-  for pid in $(pgrep -f "kontiki $1 --config $work/"); do awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$pid/status"; done | sort -n | tail -1
+  for pid in $(pgrep -f "kontiki $1 --config $work/"); do resident_of "$pid"; done | sort -n | tail -1
 }
 server_mb=$(resident server) agent_mb=$(resident agent)
 shim_mb=$(for pid in $(pgrep kontiki-shim); do awk '/VmRSS/ {print $2 / 1024}' "/proc/$pid/status"; done | sort -n | tail -1)
-ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", a / b}'; }
+say "load on the API"
+"$api_load" "$KUBECONFIG" 64 5 | tee "$work/api" >&2
+after_mb=$(resident server)
+api_rows=$(sed -n 's/^\([a-z]*\): \(.*\)$/| API: \1, 64 clients, TLS, three servers | \2 | | | |/p' "$work/api")
 table="# Benchmarks
 
 Written by \`make bench\` on $(nproc) cores with $(awk '/MemTotal/ {printf "%.0f", $2 / 1048576}' /proc/meminfo) GiB, Linux $(uname -r). One run; everything shares the cores.
+Puts are medians of three rounds of 5 s, the two stores by turns. A failover is the longest time without an answer to eight writers when the
+leader is killed with -9, over $kills kills of each store.
 
 | what | Kontiki | peer in the same run | ratio | aim |
 |--|--|--|--|--|
-| puts, 3 members, 128 writers, 256 bytes, no TLS | $own_many/s, p50 $own_many_50, p99 $own_many_99 | etcd $etcd_version: $etcd_many/s, p50 $etcd_many_50, p99 $etcd_many_99 | $(ratio "$own_many" "$etcd_many") | 3 |
-| puts, 3 members, 1 writer | $own_one/s, p50 $own_one_50, p99 $own_one_99 | etcd $etcd_version: $etcd_one/s, p50 $etcd_one_50, p99 $etcd_one_99 | $(ratio "$own_one" "$etcd_one") | |
+$(row 256 3)
+$(row 64 3)
+$(row 1 2)
+| failover of the store | $(gaps own) | etcd: $(gaps etcd) | | 1 s |
+| resident store member, idle at first | $idle_own MB | etcd: $idle_etcd MB | | 40 MB |
+| resident store member after these puts | $full_own MB | etcd: $full_etcd MB | | |
 | \`up\`: 3 servers and 2 agents, all nodes Ready | $up ms | | | 5 s |
 | create to Running, image on the node: two kubectl commands | p50 ${sorted[9]} ms, worst of 20 ${sorted[19]} ms; one kubectl command alone takes $kubectl_ms ms | | | 150 ms without kubectl |
+$api_rows
 | largest resident \`server\`, 60 s after the last pod | $server_mb MB | | | 80 MB |
+| largest resident \`server\` after the load on the API | $after_mb MB | | | |
 | largest resident \`agent\`, with its pods | $agent_mb MB | | | 40 MB and 2 MB a pod |
 | largest resident shim | $shim_mb MB | | | |
 
-The clients share the cores with the members, which bounds what either store can show. Not measured here yet: creates and watch events
-through the API, failover, readiness after exec, memory after a load.
+The clients share the cores with the members, which bounds what either store can show. The API's figures have no peer: no kube-apiserver
+ran in the same run.
 "
 printf '%s\n' "$table"
 printf '%s' "$table" >"$here/docs/benchmarks.md"

@@ -161,17 +161,29 @@ impl Cluster {
         let (port, servers, agents) = (self.place.port.to_string(), self.size.servers.to_string(), self.size.agents.to_string());
         let name = &self.place.name;
         let shape = ["--name", name, "--port", &port, "--servers", &servers, "--agents", &agents, "--registries", mirrors];
-        self.kontiki(&[&["up"], shape.as_slice()].concat())
+        self.run(&[&["up"], shape.as_slice()].concat())
+    }
+
+    /// Runs `kontiki up` with a configuration of kind's.
+    pub fn up_by(&self, configuration: &Path) -> Result<String> {
+        let configuration = configuration.to_str().context("the file has a name")?;
+        self.run(&["up", "--name", &self.place.name, "--port", &self.place.port.to_string(), "--config", configuration])
+    }
+
+    /// Runs `kontiki status`: whether all is well, and what it says.
+    pub fn status(&self) -> Result<(bool, String)> {
+        let output = self.command(&["status", "--name", &self.name]).output().context("run kontiki")?;
+        Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 
     /// Runs `kontiki image import`.
     pub fn import(&self, archive: &Path) -> Result<String> {
-        self.kontiki(&["image", "import", "--name", &self.name, archive.to_str().context("the archive has a name")?])
+        self.run(&["image", "import", "--name", &self.name, archive.to_str().context("the archive has a name")?])
     }
 
     /// Runs `kontiki node ACTION NODE`.
     pub fn act(&self, action: &str, node: &str) -> Result<String> {
-        self.kontiki(&["node", action, node, "--name", &self.name])
+        self.run(&["node", action, node, "--name", &self.name])
     }
 
     /// A folder for what belongs to the cluster.
@@ -182,12 +194,12 @@ impl Cluster {
 
     /// Stops every node and leaves the data.
     pub fn stop(&self) -> Result<String> {
-        self.kontiki(&["down", "--name", &self.name, "--keep-data"])
+        self.run(&["down", "--name", &self.name, "--keep-data"])
     }
 
     /// Runs `kontiki down`.
     pub fn down(&self) -> Result<String> {
-        self.kontiki(&["down", "--name", &self.name])
+        self.run(&["down", "--name", &self.name])
     }
 
     /// Folder of the cluster's state.
@@ -202,14 +214,19 @@ impl Cluster {
         self.state().join(&self.name).join("nodes").join(node)
     }
 
-    fn kontiki(&self, arguments: &[&str]) -> Result<String> {
+    /// Runs `kontiki`; what it prints.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        text(&self.command(arguments).output().context("run kontiki")?)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command
             .args(arguments)
             .env("KONTIKI_STATE", self.state())
             .env("KUBECONFIG", &self.kubeconfig)
             .envs(self.settings.clone());
-        text(&command.output().context("run kontiki")?)
+        command
     }
 
     /// Processes of a node whose first argument is `word`, in the host's PID namespace.

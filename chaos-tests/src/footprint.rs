@@ -22,7 +22,7 @@ pub fn footprint(cluster: &Records) -> Result<Footprint> {
         let pid = init(cluster, &node)?;
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
         let interfaces = read("net/dev").lines().filter(|line| line.contains(':')).count();
-        let rules = in_network(cluster, &node, &["nft", "--json", "list", "ruleset"], "")?;
+        let rules = rules(cluster, &node)?;
         let (groups, processes) = groups(&cluster.group(&node).join("kubepods"));
         for (kind, count) in [
             // A node also inherits what the machine has mounted when it starts.
@@ -37,6 +37,11 @@ pub fn footprint(cluster: &Records) -> Result<Footprint> {
         }
     }
     Ok(found)
+}
+
+/// What a node's kernel does with packets, as `nft --json` tells it.
+pub fn rules(cluster: &Records, node: &str) -> Result<String> {
+    in_network(cluster, node, &["nft", "--json", "list", "ruleset"], "")
 }
 
 /// Whether a pod has a control group on a node: none is left when its last process has gone.

@@ -3,6 +3,8 @@
 //! `make test` runs the short scenarios; `make chaos` all of them, or the one that `SCENARIO` names, each as `SEED` says.
 //! A scenario that fails prints its seed: the same one replays it.
 
+#[path = "chaos/for_the_hand.rs"]
+mod for_the_hand;
 #[path = "chaos/node_loss.rs"]
 mod node_loss;
 
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         .collect();
     if !is_long && chosen.is_empty() {
         trials.push(trial("a_lost_node_is_replaced_and_cleans_up", lacking(false), lose_a_node));
+        trials.push(trial("a_configuration_of_kind_is_honoured_and_the_status_tells", lacking(false), for_the_hand));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -79,6 +82,11 @@ fn lose_a_node() -> Result<()> {
     cluster.up()?;
     let _registry = start_registry(&cluster)?;
     node_loss::a_lost_node_is_replaced_and_cleans_up(&cluster)
+}
+
+fn for_the_hand() -> Result<()> {
+    let cluster = Cluster::prepare(&binary().context("no binary")?, &place()?, for_the_hand::SIZE, &registry::mirrors())?;
+    for_the_hand::a_configuration_of_kind_is_honoured_and_the_status_tells(&cluster)
 }
 
 fn start_registry(cluster: &Cluster) -> Result<Registry> {

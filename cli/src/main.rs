@@ -7,7 +7,7 @@ mod shim;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Kubernetes on Raft: one binary that is a whole highly available cluster.
 #[derive(Parser)]
@@ -23,6 +23,10 @@ enum Command {
     Up(commands::up::Arguments),
     /// Stop a cluster on this machine and remove everything that it left
     Down(commands::down::Arguments),
+    /// Say what is wrong with a cluster on this machine, and what to do
+    Status(commands::status::Arguments),
+    /// Print what the processes of a node of a cluster on this machine say
+    Logs(commands::logs::Arguments),
     /// Run one control-plane node: store, API server, controllers and scheduler
     #[command(args_override_self = true)]
     Server(Box<commands::server::Arguments>),
@@ -37,6 +41,11 @@ enum Command {
     Image(commands::image::Arguments),
     /// Stop, kill, pause or isolate a node of a cluster on this machine, and the way back
     Node(commands::node::Trouble),
+    /// Print a script with which a shell completes these commands
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Watch over the nodes of a cluster on this machine
     #[command(hide = true)]
     Supervise(commands::supervise::Arguments),
@@ -64,6 +73,12 @@ fn main() -> ExitCode {
     let result = match Cli::parse_from(arguments).command {
         Command::Up(arguments) => commands::up::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Down(arguments) => commands::down::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Status(arguments) => commands::status::run(&arguments),
+        Command::Logs(arguments) => commands::logs::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kontiki", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Server(arguments) => commands::server::run(*arguments).map(|()| ExitCode::SUCCESS),
         Command::Agent(arguments) => commands::agent::run(*arguments).map(|()| ExitCode::SUCCESS),
         Command::Store(arguments) => commands::store::run(&arguments),

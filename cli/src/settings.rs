@@ -5,8 +5,14 @@ use std::{ffi::OsString, path::Path};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+/// The subcommands whose `--config` is a file of flags; `kontiki up` has one of another kind.
+const WITH_SETTINGS: [&str; 2] = ["server", "agent"];
+
 /// Puts the keys of the file that `--config` names before the flags that were given.
 pub fn expand(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
+    if !arguments.get(1).is_some_and(|subcommand| WITH_SETTINGS.iter().any(|known| subcommand == known)) {
+        return Ok(arguments);
+    }
     let Some(at) = arguments.iter().position(|argument| argument == "--config") else { return Ok(arguments) };
     let Some(path) = arguments.get(at + 1).cloned() else { bail!("--config needs the name of a file") };
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", Path::new(&path).display()))?;

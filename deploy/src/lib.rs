@@ -11,6 +11,7 @@
 //! Start reading at [`shape`] (what a cluster consists of), then [`pki`], then [`local`].
 
 pub mod files;
+pub mod kind_config;
 pub mod kubeconfig;
 pub mod local;
 pub mod pki;

@@ -1,7 +1,7 @@
 //! What a local cluster consists of: pure arithmetic from a name and two numbers to nodes,
 //! addresses and the settings of each process.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,17 @@ pub enum Role {
     Agent,
 }
 
+impl Role {
+    /// What runs on such a node.
+    #[must_use]
+    pub const fn processes(self) -> &'static [&'static str] {
+        match self {
+            Self::Server => &["server", "agent"],
+            Self::Agent => &["agent"],
+        }
+    }
+}
+
 /// One node of a local cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -57,6 +68,40 @@ pub struct Node {
     pub role: Role,
     /// Address on the link.
     pub address: Ipv4Addr,
+}
+
+/// A folder or file of the host that a node sees at a place of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where it lies on the host.
+    pub from: PathBuf,
+    /// Where the node sees it.
+    pub to: PathBuf,
+    /// Whether the node may only read it.
+    pub read_only: bool,
+}
+
+/// A TCP port of the host that leads to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// Address of the host that is listened on.
+    pub listen: Ipv4Addr,
+    /// Port of the host.
+    pub host: u16,
+    /// Port of the node.
+    pub node: u16,
+}
+
+/// What a node has beside what its role gives it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Extras {
+    /// Labels that it registers with.
+    pub labels: BTreeMap<String, String>,
+    /// What it sees of the host at other places.
+    pub mounts: Vec<Mount>,
+    /// Ports of the host that lead to it.
+    pub ports: Vec<PortMapping>,
 }
 
 /// A local cluster.
@@ -70,6 +115,18 @@ pub struct Shape {
     pub agents: u8,
     /// Port on 127.0.0.1 that leads to a ready API server.
     pub port: u16,
+    /// What single nodes have beside their role, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extras: BTreeMap<String, Extras>,
+}
+
+/// Name of a role's node; numbers begin at 1.
+#[must_use]
+pub fn node_name(role: Role, number: u8) -> String {
+    match role {
+        Role::Server => format!("server-{number}"),
+        Role::Agent => format!("agent-{number}"),
+    }
 }
 
 impl Shape {
@@ -94,16 +151,22 @@ impl Shape {
     pub fn nodes(&self) -> Vec<Node> {
         let [a, b, c] = LINK_PREFIX;
         let servers = (1..=self.servers).map(|number| Node {
-            name: format!("server-{number}"),
+            name: node_name(Role::Server, number),
             role: Role::Server,
             address: Ipv4Addr::new(a, b, c, 10 + number),
         });
         let agents = (1..=self.agents).map(|number| Node {
-            name: format!("agent-{number}"),
+            name: node_name(Role::Agent, number),
             role: Role::Agent,
             address: Ipv4Addr::new(a, b, c, 100 + number),
         });
         servers.chain(agents).collect()
+    }
+
+    /// What a node has beside its role.
+    #[must_use]
+    pub fn extras(&self, node: &str) -> Extras {
+        self.extras.get(node).cloned().unwrap_or_default()
     }
 
     /// The servers alone.
@@ -143,7 +206,7 @@ mod tests {
     use super::*;
 
     fn shape(servers: u8, agents: u8) -> Shape {
-        Shape { name: "dev".into(), servers, agents, port: 6443 }
+        Shape { name: "dev".into(), servers, agents, port: 6443, extras: BTreeMap::new() }
     }
 
     #[test]
@@ -163,7 +226,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_together() {
-        let wrong = Shape { name: "-X".into(), servers: 0, agents: 0, port: 6443 };
+        let wrong = Shape { name: "-X".into(), servers: 0, ..shape(0, 0) };
         let text = wrong.validate().unwrap_err().to_string();
         assert!(text.contains("--name") && text.contains("--servers"), "{text}");
     }

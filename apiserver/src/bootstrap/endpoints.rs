@@ -108,3 +108,20 @@ async fn write(handle: &Handle, key: &ResourceKey, wanted: &Value) -> Result<(),
     body["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"].clone();
     exists(ask(handle, Method::PUT, &path, Bytes::from(body.to_string())).await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_name_every_server() {
+        let servers: Vec<IpAddr> = vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        let (slice, endpoints) = (slice(&servers, 6443), endpoints(&servers, 6443));
+        let addresses: Vec<&Value> =
+            slice["endpoints"].as_array().into_iter().flatten().map(|one| &one["addresses"][0]).collect();
+        assert_eq!(addresses, [&json!("10.0.0.1"), &json!("10.0.0.2")]);
+        assert_eq!(endpoints["subsets"][0]["addresses"], json!([{ "ip": "10.0.0.1" }, { "ip": "10.0.0.2" }]));
+        assert_eq!(endpoints["subsets"][0]["ports"], slice["ports"]);
+        assert_eq!(endpoints["metadata"]["labels"]["endpointslice.kubernetes.io/skip-mirror"], "true");
+    }
+}

@@ -170,7 +170,8 @@ async fn a_conversion_webhook_turns_versions_into_one_another() {
     let version = |name: &str, storage: bool, field: &str| {
         let spec = json!({ "type": "object", "properties": { field: { "type": "string" }, "bad": { "type": "boolean" } } });
         let schema = json!({ "openAPIV3Schema": { "type": "object", "properties": { "spec": spec } } });
-        json!({ "name": name, "served": true, "storage": storage, "schema": schema })
+        let selectable = json!([{ "jsonPath": format!(".spec.{field}") }]);
+        json!({ "name": name, "served": true, "storage": storage, "schema": schema, "selectableFields": selectable })
     };
     let client = server.client_config("/convert");
     let definition = json!({
@@ -197,6 +198,13 @@ async fn a_conversion_webhook_turns_versions_into_one_another() {
     let (_, list) = ask(&handle, Method::GET, &path("v1"), &Value::Null).await;
     let hosts: Vec<_> = list["items"].as_array().unwrap().iter().map(|item| item["spec"]["host"].as_str().unwrap()).collect();
     assert_eq!(hosts, ["h", "i"]);
+    let by_address = format!("{}?fieldSelector=spec.address%3Di", path("v2"));
+    let (_, selected) = ask(&handle, Method::GET, &by_address, &Value::Null).await;
+    assert_eq!(selected["items"].as_array().unwrap().len(), 1, "{selected}");
+    assert_eq!(selected["items"][0]["metadata"]["name"], "b", "a selector speaks of the version that is asked for");
+    let (code, _) = ask(&handle, Method::DELETE, &by_address, &Value::Null).await;
+    let (_, left) = ask(&handle, Method::GET, &path("v1"), &Value::Null).await;
+    assert_eq!((code, left["items"].as_array().unwrap().len()), (200, 1), "{left}");
     let bad = json!({ "apiVersion": "example.com/v2", "kind": "Link", "metadata": { "name": "c" }, "spec": { "bad": true } });
     let (code, body) = ask(&handle, Method::POST, &path("v2"), &bad).await;
     assert!(code == 500 && body["message"].as_str().unwrap().contains("failed: no such address"), "{code} {body}");

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use kontiki_chaos_tests::{
     cluster::{Cluster, Size, eventually},
-    footprint::has_pod,
+    footprint::{has_pod, rules},
     kubectl::{Kubectl, programs},
     node::init,
     workload::{Clock, requests::Requests},
@@ -90,6 +90,7 @@ pub fn a_lost_node_is_replaced_and_cleans_up(cluster: &Cluster) -> Result<()> {
     ensure!(on(&before, lost).len() == 1 && on(&before, kept).len() == 1, "the pods are not spread");
     let doomed = on(&before, lost)[0].clone();
     let uid = doomed["metadata"]["uid"].as_str().context("no uid")?.to_owned();
+    let address = doomed["status"]["podIP"].as_str().context("no address of the pod")?;
     let clock = Clock::start();
     let mut requests = Requests::new();
     let service = get(&kubectl, &["service", "spread"])?["spec"]["clusterIP"].as_str().context("no address")?.to_owned();
@@ -107,11 +108,12 @@ pub fn a_lost_node_is_replaced_and_cleans_up(cluster: &Cluster) -> Result<()> {
         ensure!(taints(&node).contains(&("node.kubernetes.io/unreachable".into(), effect.into())), "{:?}", taints(&node));
     }
     eventually(DEADLINE, "its endpoint is gone", || {
-        Ok((!endpoints(&kubectl)?.contains(&doomed["status"]["podIP"].as_str().unwrap_or_default().to_owned())).then_some(()))
+        Ok((!endpoints(&kubectl)?.iter().any(|endpoint| endpoint == address)).then_some(()))
     })?;
     after("out of the endpoints");
-    // The node's rules follow within a moment.
-    std::thread::sleep(Duration::from_secs(1));
+    eventually(DEADLINE, "the other node's rules forget it", || {
+        Ok((!rules(&records, kept)?.contains(&format!("\"{address}\""))).then_some(()))
+    })?;
     let gone = clock.now();
     eventually(DEADLINE, "another pod runs elsewhere", || {
         let now = pods(&kubectl)?;
@@ -138,14 +140,14 @@ pub fn a_lost_node_is_replaced_and_cleans_up(cluster: &Cluster) -> Result<()> {
     kubectl.run(&["scale", "deployment/spread", "--replicas=4"])?;
     kubectl.run(&["rollout", "status", "deployment/spread", "--timeout=50s"])?;
     ensure!(!on(&pods(&kubectl)?, lost).is_empty(), "the node that is back takes no pods");
-    pause_stop_and_kill(cluster, lost)?;
     requests.stop();
     let all = requests.record.all();
     let late: Vec<_> = all.iter().filter(|request| request.began > gone).filter_map(|request| request.failure.as_ref()).collect();
     let failed = all.iter().filter(|request| request.failure.is_some()).count();
     println!("{failed} of {} requests failed, all before the endpoint was gone", all.len());
     ensure!(late.is_empty(), "requests failed after the endpoint was gone: {late:?}");
-    Ok(())
+    // Requests would fail while a node with endpoints stands still: they have ended.
+    pause_stop_and_kill(cluster, lost)
 }
 
 /// A node that is paused stands still, one that is stopped stays down until it is started, one that is killed is back by itself.

@@ -3,9 +3,11 @@
 pub mod agent;
 pub mod down;
 pub mod image;
+pub mod logs;
 pub mod node;
 pub mod server;
 pub mod snapshot;
+pub mod status;
 pub mod store;
 pub mod supervise;
 pub mod up;

@@ -8,7 +8,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{cgroup, link, paths::Paths, provision, supervisor};
+use super::{cgroup, link, mounts, paths::Paths, provision, supervisor};
 use crate::kubeconfig;
 
 /// How long the supervisor may take to end by itself.
@@ -23,6 +23,7 @@ pub fn run(name: &str, keep_data: bool) -> Result<()> {
     }
     cgroup::destroy(&paths.cgroup())?;
     link::remove(&paths.link())?;
+    mounts::remove_places(&paths);
     let context = provision::read_shape(&paths).map_or_else(|_| format!("kontiki-{name}"), |shape| shape.context());
     kubeconfig::remove_from(&kubeconfig::default_path()?, &context)?;
     if !keep_data && paths.root().exists() {

@@ -41,6 +41,8 @@ const PENDING_MAX: usize = 256;
 enum Target {
     Api,
     NodePort(u16),
+    /// A port of one node.
+    Node(SocketAddr),
 }
 
 /// A connection on its way into the cluster.
@@ -70,6 +72,7 @@ pub async fn start(paths: &Paths, shape: &Shape, cancel: CancellationToken) -> R
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, shape.port));
     let api =
         TcpListener::bind(address).await.with_context(|| format!("listen on {address}: choose another port with --port"))?;
+    let mapped = mapped(shape).await?;
     let (sender, receiver) = mpsc::channel(PENDING_MAX);
     let (egress_sender, egress_receiver) = mpsc::channel(PENDING_MAX);
     let (ports_sender, ports) = watch::channel(BTreeSet::new());
@@ -89,13 +92,30 @@ pub async fn start(paths: &Paths, shape: &Shape, cancel: CancellationToken) -> R
             tracing::error!("forwarder: {error:#}");
         }
     });
-    let tasks = vec![
+    let mut tasks: Vec<_> = mapped
+        .into_iter()
+        .map(|(listener, target)| tokio::spawn(accept(listener, target, sender.clone(), cancel.clone())))
+        .collect();
+    tasks.extend([
         link,
         tokio::spawn(accept(api, Target::Api, sender.clone(), cancel.clone())),
         tokio::spawn(listen_on_ports(ports, sender, cancel.clone())),
         tokio::spawn(egress::serve(egress_receiver, cancel)),
-    ];
+    ]);
     Ok(Forwarder { tasks })
+}
+
+/// Listeners on the ports that the shape leads to single nodes.
+async fn mapped(shape: &Shape) -> Result<Vec<(TcpListener, Target)>> {
+    let mut listeners = Vec::new();
+    for node in shape.nodes() {
+        for port in shape.extras(&node.name).ports {
+            let address = SocketAddr::from((port.listen, port.host));
+            let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address} for {}", node.name))?;
+            listeners.push((listener, Target::Node(SocketAddr::from((node.address, port.node)))));
+        }
+    }
+    Ok(listeners)
 }
 
 /// Keeps a listener for each node port. A port that another program has is left to it.
@@ -202,20 +222,21 @@ async fn probe_all(probe: Probe, servers: Vec<Ipv4Addr>, ready: watch::Sender<Re
 }
 
 async fn forward(accepted: Accepted, mut ready: watch::Receiver<Ready>, nodes: Vec<Ipv4Addr>, turn: usize) {
-    let (candidates, turn, port) = match accepted.target {
-        Target::NodePort(port) => (nodes, 0, port),
+    let at = |nodes: Vec<Ipv4Addr>, port| nodes.into_iter().map(|node| SocketAddr::from((node, port))).collect();
+    let (candidates, turn): (Vec<SocketAddr>, _) = match accepted.target {
+        Target::Node(address) => (vec![address], 0),
+        Target::NodePort(port) => (at(nodes, port), 0),
         Target::Api => {
             let wait = ready.wait_for(|ready| !ready.0.is_empty());
             match tokio::time::timeout(READY_DEADLINE, wait).await {
-                Ok(Ok(ready)) => (ready.0.clone(), turn, API_PORT),
+                Ok(Ok(ready)) => (at(ready.0.clone(), API_PORT), turn),
                 _ => return,
             }
         }
     };
     let Ok(mut near) = TcpStream::from_std(accepted.stream) else { return };
     for step in 0..candidates.len() {
-        let node = candidates[(turn + step) % candidates.len()];
-        let connect = TcpStream::connect(SocketAddr::from((node, port)));
+        let connect = TcpStream::connect(candidates[(turn + step) % candidates.len()]);
         if let Ok(Ok(mut far)) = tokio::time::timeout(CONNECT_DEADLINE, connect).await {
             // A connection that is slower than it could be still works.
             let _ = (near.set_nodelay(true), far.set_nodelay(true));

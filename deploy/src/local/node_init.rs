@@ -25,8 +25,8 @@ use nix::{
     unistd::{Pid, sethostname},
 };
 
-use super::{link, paths::Paths, provision};
-use crate::shape::{Node, Role};
+use super::{link, mounts, paths::Paths, provision};
+use crate::shape::Node;
 
 /// First and longest wait before a process that ended is started again.
 const RESTART_DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -52,6 +52,7 @@ pub fn run(cluster: &str, node: &str) -> Result<ExitCode> {
     let shape = provision::read_shape(&paths)?;
     let node = shape.node(node).with_context(|| format!("cluster {cluster} has no node {node}"))?;
     prepare(&paths, &node)?;
+    mounts::bind(&paths, &shape.extras(&node.name).mounts)?;
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
         signals.add(signal);
@@ -80,10 +81,7 @@ fn prepare(paths: &Paths, node: &Node) -> Result<()> {
 }
 
 fn supervise(paths: &Paths, node: &Node, signals: &SignalFd) -> Result<ExitCode> {
-    let names: &[&'static str] = match node.role {
-        Role::Server => &["server", "agent"],
-        Role::Agent => &["agent"],
-    };
+    let names = node.role.processes();
     let now = Instant::now();
     let new = |name: &&'static str| Part { name, child: None, started: now, delay: RESTART_DELAY.0, start_at: Some(now) };
     let mut parts: Vec<Part> = names.iter().map(new).collect();
@@ -127,8 +125,7 @@ fn start_if_due(part: &mut Part, paths: &Paths, node: &Node, now: Instant) -> Re
     if part.start_at.is_none_or(|at| at > now) {
         return Ok(());
     }
-    let folder = paths.node(&node.name);
-    let log_path = folder.join(format!("{}.log", part.name));
+    let log_path = paths.node_log(&node.name, part.name);
     let log = OpenOptions::new().create(true).append(true).open(&log_path);
     let log = log.with_context(|| format!("open {}", log_path.display()))?;
     let errors = log.try_clone().context("share the log")?;

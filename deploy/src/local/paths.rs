@@ -19,7 +19,13 @@ impl Paths {
     /// Paths of the cluster of that name.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { root: state_root().join(name), name: name.to_owned() }
+        Self::below(&state_root(), name)
+    }
+
+    /// The same, in another folder.
+    #[must_use]
+    pub fn below(folder: &Path, name: &str) -> Self {
+        Self { root: folder.join(name), name: name.to_owned() }
     }
 
     /// Folder of the cluster.
@@ -68,6 +74,18 @@ impl Paths {
     #[must_use]
     pub fn init_pid(&self, node: &str) -> PathBuf {
         self.node(node).join("init.pid")
+    }
+
+    /// List of places that were made on the host so that nodes can see something there.
+    #[must_use]
+    pub fn made_places(&self) -> PathBuf {
+        self.root.join("made-places")
+    }
+
+    /// Log of one of a node's processes: `server` or `agent`.
+    #[must_use]
+    pub fn node_log(&self, node: &str, part: &str) -> PathBuf {
+        self.node(node).join(format!("{part}.log"))
     }
 
     /// File that keeps a node from being started.

@@ -33,11 +33,12 @@ pub fn provision(paths: &Paths, shape: &Shape, registries: Option<&Path>) -> Res
         let before = read_shape(paths)?;
         if before != *shape {
             bail!(
-                "cluster {0} exists with {1} servers, {2} agents and port {3}: `kontiki down --name {0}` removes it, or choose another --name",
+                "cluster {0} exists with {1} servers, {2} agents and port {3}{4}: `kontiki down --name {0}` removes it, or choose another --name",
                 shape.name,
                 before.servers,
                 before.agents,
-                before.port
+                before.port,
+                if before.extras == shape.extras { "" } else { ", and other labels, mounts or ports of its nodes" },
             );
         }
     }
@@ -191,6 +192,8 @@ fn agent_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
         }
         Role::Agent => ("", ""),
     };
+    let own = shape.extras(&node.name).labels.into_iter().map(|(key, value)| format!("{key}={value}"));
+    let labels: Vec<String> = Some(labels.to_owned()).filter(|labels| !labels.is_empty()).into_iter().chain(own).collect();
     json!({
         "node-name": node.name,
         "node-ip": node.address,
@@ -201,7 +204,7 @@ fn agent_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
         "ca-file": etc.join("ca.crt"),
         "cert-file": etc.join("kubelet.crt"),
         "key-file": etc.join("kubelet.key"),
-        "node-labels": labels,
+        "node-labels": labels.join(","),
         "register-with-taints": taints,
         "cluster-dns": CLUSTER_DNS,
         "cluster-cidr": POD_CIDR,

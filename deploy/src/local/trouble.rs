@@ -74,6 +74,14 @@ pub fn running(paths: &Paths, node: &Node) -> Option<i32> {
     cgroup::processes(&paths.node_system_cgroup(&node.name)).ok()?.contains(&init).then_some(init)
 }
 
+/// Whether a process was paused.
+#[must_use]
+pub fn stands_still(pid: i32) -> bool {
+    // The state follows the name, which may hold anything but is in brackets.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, after)| after.trim_start().starts_with('T'))
+}
+
 /// Whether a node was stopped and may not be started.
 pub fn is_stopped(paths: &Paths, node: &Node) -> bool {
     paths.stopped(&node.name).exists()

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     forwarder::{node_ports, probe::Probe},
-    link,
+    link, mounts,
     paths::Paths,
     provision, supervisor, trouble,
 };
@@ -32,6 +32,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// `registries` names a file with mirrors for the nodes.
 pub fn run(shape: &Shape, registries: Option<&Path>) -> Result<()> {
     shape.validate()?;
+    mounts::check(shape)?;
     let began = Instant::now();
     let progress = ProgressBar::new(u64::from(shape.servers));
     progress.set_style(ProgressStyle::with_template("{msg} {pos}/{len}")?);

@@ -82,6 +82,16 @@ impl Core {
         self.raft.get().ok_or(Error::Stopped)
     }
 
+    /// Brings the counters of the log up to date.
+    pub fn note_progress(&self) {
+        let Ok(raft) = self.raft() else { return };
+        let index = |id: Option<crate::raft::types::LogId>| id.map_or(0, |id| id.index.cast_signed());
+        let data = raft.data_metrics();
+        let now = data.borrow_watched();
+        self.metrics.proposals_committed.set(index(now.cluster_committed));
+        self.metrics.proposals_applied.set(index(now.last_applied));
+    }
+
     /// The leader, if this member knows one.
     #[must_use]
     pub fn leader(&self) -> Option<LeaderId> {

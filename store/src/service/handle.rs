@@ -105,6 +105,7 @@ impl Handle {
 
     /// Brings those metrics up to date that are only looked at now and then.
     pub async fn refresh_metrics(&self) {
+        self.core.note_progress();
         let database = self.core.state.database();
         let sizes = crate::blocking::run(move || (database.disk_bytes(), database.bytes())).await;
         if let Ok((disk, used)) = sizes {

@@ -26,6 +26,9 @@ use crate::raft::types::{Peer, Raft};
 use crate::state::rocks::Budget;
 use crate::tls::{self, Connection};
 
+/// How often counters of the log are brought up to date while nobody reads them.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
+
 fn config(options: &Options) -> Result<openraft::Config, StartError> {
     let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = openraft::Config {
@@ -129,7 +132,6 @@ fn serve_peers(core: &Arc<Core>, raft: &Raft, peers: Vec<Entrance>, budget: &Arc
 /// Keeps what the rest of the member knows of the leader up to date.
 async fn follow_leader(core: Arc<Core>, raft: Raft) {
     let mut metrics = raft.server_metrics();
-    let mut data = raft.data_metrics();
     loop {
         {
             let now = metrics.borrow_and_update();
@@ -147,15 +149,11 @@ async fn follow_leader(core: Arc<Core>, raft: Raft) {
             let seen = Leadership { member_id: core.member_id, leader_id, term };
             core.leadership.send_if_modified(|current| std::mem::replace(current, seen) != seen);
         }
-        {
-            let now = data.borrow_and_update();
-            let index = |id: Option<crate::raft::types::LogId>| id.map_or(0, |id| id.index.cast_signed());
-            core.metrics.proposals_committed.set(index(now.cluster_committed));
-            core.metrics.proposals_applied.set(index(now.last_applied));
-        }
+        core.note_progress();
         tokio::select! {
             changed = metrics.changed() => if changed.is_err() { break },
-            changed = data.changed() => if changed.is_err() { break },
+            // What each commit changes is worth a look now and then, not a wake-up each time.
+            () = tokio::time::sleep(PROGRESS_PERIOD) => {}
             () = core.stop.cancelled() => break,
         }
     }

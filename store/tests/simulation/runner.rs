@@ -18,10 +18,6 @@ const MUTATION_SEEDS: u64 = 200;
 /// A run that takes longer has got stuck.
 const STUCK: Duration = Duration::from_secs(300);
 
-/// Seeds that fail for a reason that is known and not mended yet; they are run and told all the same.
-const KNOWN: [(u64, &str); 1] =
-    [(191, "replication gives up where what it is about to send has been purged (openraft's stream_state asserts)")];
-
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
 /// Runs one seed here.
@@ -75,10 +71,7 @@ pub fn many(seeds: u64) -> ExitCode {
     side_by_side(seeds, |seed| {
         if let Err(said) = run(seed) {
             println!("{said}\nagain, with all that happened: make simulate SEED={seed}\n");
-            match KNOWN.iter().find(|(known, _)| *known == seed) {
-                Some((_, reason)) => println!("seed {seed}: known: {reason}\n"),
-                None => failed.lock().push(seed),
-            }
+            failed.lock().push(seed);
         }
     });
     let failed = failed.into_inner();

@@ -103,6 +103,14 @@ impl RaftLogReader<Config> for LogStore {
         }
     }
 
+    /// What replication sends after its `start - 1`: nothing at all where the entry at `start` has been
+    /// purged. openraft would send whatever comes first, and a follower would take it for the next one;
+    /// of an empty answer it makes a heartbeat, and the follower's reply leads to a snapshot.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, IoError> {
+        let entries = self.try_get_log_entries(start..end).await?;
+        Ok(if entries.first().is_some_and(|first| first.log_id.index == start) { entries } else { vec![] })
+    }
+
     async fn read_vote(&mut self) -> Result<Option<Vote>, IoError> {
         Ok(self.shared.memory.lock().vote)
     }

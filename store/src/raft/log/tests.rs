@@ -75,6 +75,16 @@ async fn what_was_written_is_there_after_a_restart() {
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new_committed(1, 1)));
 }
 
+#[tokio::test]
+async fn replication_gets_nothing_from_behind_a_purged_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    ten_entries(folder.path()).await;
+    let mut log = open(folder.path()).unwrap();
+    log.purge(entry(4).log_id).await.unwrap();
+    assert_eq!(log.limited_get_log_entries(3, 8).await.unwrap(), vec![]);
+    assert_eq!(log.limited_get_log_entries(5, 7).await.unwrap(), vec![entry(5), entry(6)]);
+}
+
 #[test]
 fn a_record_of_ours_with_a_wrong_checksum_is_refused() {
     let key = codec::entry_key(7);

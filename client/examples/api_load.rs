@@ -1,4 +1,4 @@
-//! Load on any Kubernetes API server: `load KUBECONFIG CLIENTS SECONDS [WORK ...]`, WORK one of `create`, `get`, `patch`, `list`, `watch`.
+//! Load on any Kubernetes API server: `api_load KUBECONFIG CLIENTS SECONDS [WORK ...]`, WORK one of `create`, `get`, `patch`, `list`, `watch`.
 //!
 //! ConfigMaps of one KB in a namespace of its own, which is deleted at the end. Each client has a connection of its own. `get`,
 //! `patch` and `list` work on 500 objects made beforehand; `watch` opens 200 watches and writes 500 objects past them. One line
@@ -35,7 +35,7 @@ const WATCH_DEADLINE: Duration = Duration::from_secs(60);
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [kubeconfig, clients, seconds, work @ ..] = arguments.as_slice() else {
-        anyhow::bail!("usage: load KUBECONFIG CLIENTS SECONDS [create|get|patch|list|watch ...]");
+        anyhow::bail!("usage: api_load KUBECONFIG CLIENTS SECONDS [create|get|patch|list|watch ...]");
     };
     let config = configuration(&std::fs::read_to_string(kubeconfig).with_context(|| format!("read {kubeconfig}"))?)?;
     let run = Run {
