@@ -146,7 +146,7 @@ fn networking(networking: &Networking, mistakes: &mut Vec<String>) {
         match as_it_is.iter().find(|(known, _)| known == field) {
             Some((_, good)) if good.contains(&said.as_str()) || said.is_empty() => {}
             Some((_, good)) => {
-                mistakes.push(format!("networking.{field} {said}: it is {} and cannot be changed", good.join(" or ")))
+                mistakes.push(format!("networking.{field} {said}: it is {} and cannot be changed", good.join(" or ")));
             }
             None => mistakes.push(format!("networking.{field}: cannot be honoured; take it out")),
         }
@@ -180,7 +180,7 @@ fn add(wanted: &mut Wanted, node: Node, place: &str, mistakes: &mut Vec<String>)
 
 fn mount(mount: ExtraMount, place: &str, mistakes: &mut Vec<String>) -> Option<Mount> {
     let said = mount.container_path.display().to_string();
-    let wrong = if !mount.container_path.is_absolute() || mount.container_path == PathBuf::from("/") {
+    let wrong = if !mount.container_path.is_absolute() || mount.container_path.parent().is_none() {
         "an absolute path below / is needed"
     } else if mount.selinux_relabel {
         "selinuxRelabel cannot be honoured"
