@@ -7,6 +7,7 @@ mod shim;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Kubernetes on Raft: one binary that is a whole highly available cluster.
@@ -76,8 +77,9 @@ fn main() -> ExitCode {
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Logs(arguments) => commands::logs::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "kontiki", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kontiki", &mut script);
+            std::io::Write::write_all(&mut std::io::stdout(), &script).map(|()| ExitCode::SUCCESS).context("print the script")
         }
         Command::Server(arguments) => commands::server::run(*arguments).map(|()| ExitCode::SUCCESS),
         Command::Agent(arguments) => commands::agent::run(*arguments).map(|()| ExitCode::SUCCESS),
