@@ -51,7 +51,9 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let is_long = std::env::var_os("KONTIKI_CHAOS").is_some();
     let chosen = std::env::var("SCENARIO").unwrap_or_default();
-    let all = [SHORT_POWER, SHORT].into_iter().filter(|_| !is_long).chain(LONG.into_iter().filter(|_| is_long));
+    // One that is named is run, short or long.
+    let short = [SHORT_POWER, SHORT].into_iter().filter(|_| !is_long || !chosen.is_empty());
+    let all = short.chain(LONG.into_iter().filter(|_| is_long));
     let mut trials: Vec<Trial> = all
         .filter(|scenario| chosen.is_empty() || scenario.name == chosen)
         .map(|scenario| trial(scenario.name, lacking(scenario.disks), move || try_one(&scenario)))
