@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod down;
 pub mod egress;
 pub mod forwarder;
+mod grace;
 pub mod launch;
 pub mod link;
 pub mod node_init;

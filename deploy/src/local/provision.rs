@@ -67,6 +67,17 @@ pub fn provision(paths: &Paths, shape: &Shape, registries: Option<&Path>) -> Res
     Ok((administrator, authorities.cluster.certificate().to_owned()))
 }
 
+/// What the kubelets of a local cluster are set to do until the user says otherwise.
+const KUBELET_CONFIG: &str = "\
+# Settings of this node's kubelet: https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
+# They count from the next start of the node: kontiki node stop, kontiki node start.
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+# `kontiki node stop` lets pods end in order within this time; the last part of it is for critical pods.
+shutdownGracePeriod: 20s
+shutdownGracePeriodCriticalPods: 5s
+";
+
 struct Authorities {
     cluster: Authority,
     store: Authority,
@@ -110,6 +121,10 @@ fn provision_node(
     leaf(&folder, "kubelet", &authorities.cluster, &kubelet)?;
     write_atomically(&folder.join("resolv.conf"), b"", PUBLIC)?;
     write_yaml(&folder.join("agent.yaml"), &agent_settings(paths, shape, node))?;
+    let kubelet = paths.kubelet_config(&node.name);
+    if !kubelet.exists() {
+        write_atomically(&kubelet, KUBELET_CONFIG.as_bytes(), PUBLIC)?;
+    }
     if node.role == Role::Agent {
         return Ok(());
     }
@@ -209,6 +224,7 @@ fn agent_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
         "port": KUBELET_PORT,
         // The host's resolvers cannot be reached from the nodes: other names than the cluster's have no answer.
         "resolv-conf": etc.join("resolv.conf"),
+        "kubelet-config": paths.kubelet_config(&node.name),
         "registries-file": etc.join("registries.yaml"),
         "image-proxy": format!("http://{LINK_ADDRESS}:{EGRESS_PORT}"),
     })

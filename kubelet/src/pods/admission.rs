@@ -10,6 +10,7 @@ use super::{
     model::{self, Ended},
     resize::{self, Amount, Room},
 };
+use crate::health::Health;
 
 /// Kernel parameters that are a pod's own and harm nobody else.
 /// <https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/#safe-and-unsafe-sysctls>
@@ -29,7 +30,7 @@ const SAFE_SYSCTLS: [&str; 12] = [
 ];
 
 fn refusal(reason: &str, message: impl Into<String>) -> Option<Ended> {
-    Some(Ended { reason: reason.to_owned(), message: message.into(), refused: true })
+    Some(Ended { reason: reason.to_owned(), message: message.into(), refused: true, ..Ended::default() })
 }
 
 /// Ports of the node that a pod takes.
@@ -47,6 +48,14 @@ fn collide(one: &ContainerPort, other: &ContainerPort) -> bool {
     one.host_port == other.host_port
         && protocol(one) == protocol(other)
         && (every(&one.host_ip) || every(&other.host_ip) || one.host_ip == other.host_ip)
+}
+
+/// Why the node takes no pod at all now, or not this one.
+pub fn refuse_for_health(_pod: &Pod, health: &Health) -> Option<Ended> {
+    if health.shutting_down {
+        return refusal("NodeShutdown", "Pod was rejected as the node is shutting down.");
+    }
+    None
 }
 
 /// Why the node does not take a pod, beside others that have not ended.

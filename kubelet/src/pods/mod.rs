@@ -9,6 +9,7 @@ mod admission;
 pub mod back_off;
 pub mod config;
 pub mod environment;
+mod handle;
 mod hooks;
 mod manager;
 pub mod model;
@@ -22,4 +23,7 @@ mod room;
 pub mod status;
 mod worker;
 
-pub use self::manager::{Manager, Pods};
+pub use self::{
+    handle::Handle,
+    manager::{Manager, Pods},
+};

@@ -1,9 +1,10 @@
 //! What a worker knows of its pod beside the API's object, and small questions about that object.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, EphemeralContainer, Pod, ResourceRequirements};
+use kontiki_client::events::ObjectReference;
 
 use super::resize::Allocation;
 use crate::{
@@ -69,7 +70,7 @@ pub struct Failure {
 }
 
 /// Why a pod is over although its containers may not be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
     /// Kubernetes' word, such as `DeadlineExceeded`.
     pub reason: String,
@@ -77,6 +78,10 @@ pub struct Ended {
     pub message: String,
     /// Whether the node never took it.
     pub refused: bool,
+    /// How long its containers may take, where that is not the pod's own choice.
+    pub grace: Option<Duration>,
+    /// Whether the node ended it for the node's sake: controllers may count such an end otherwise than a failure.
+    pub is_disruption: bool,
 }
 
 /// What a worker remembers from look to look.
@@ -106,6 +111,19 @@ pub struct Memory {
 /// `name_namespace(uid)`, as events and messages name a pod.
 pub fn describe(pod: &Pod) -> String {
     format!("{}_{}({})", name(pod), namespace(pod), uid(pod))
+}
+
+/// The pod, or one of its containers, as events refer to it.
+pub fn reference(pod: &Pod, spec: Option<&ContainerSpec>) -> ObjectReference {
+    let part = spec.map(|spec| format!("spec.{}{{{}}}", list_of(pod, &spec.name), spec.name));
+    ObjectReference {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        namespace: namespace(pod).to_owned(),
+        name: name(pod).to_owned(),
+        uid: uid(pod).to_owned(),
+        field_path: part.unwrap_or_default(),
+    }
 }
 
 /// Name of the pod.

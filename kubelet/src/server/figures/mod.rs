@@ -87,6 +87,12 @@ pub fn text(metrics: &str) -> Response<Body> {
 
 /// What the kubelet was started with, in the words of its configuration.
 pub fn configuration(options: &Options) -> Value {
+    let configuration = &options.configuration;
+    let in_words = |span: std::time::Duration| format!("{}s", span.as_secs());
+    let shutdown = configuration
+        .shutdown
+        .iter()
+        .map(|period| json!({ "priority": period.priority, "shutdownGracePeriodSeconds": period.grace.as_secs() }));
     json!({ "kubeletconfig": {
         "authentication": { "webhook": { "enabled": true }, "anonymous": { "enabled": false } },
         "authorization": { "mode": "Webhook" },
@@ -95,5 +101,10 @@ pub fn configuration(options: &Options) -> Value {
         "maxPods": options.capacity.pods,
         "port": options.listen.port(),
         "cgroupDriver": "cgroupfs",
+        "containerLogMaxSize": configuration.logs.bytes_max.map_or_else(|| "-1".to_owned(), |bytes| bytes.to_string()),
+        "containerLogMaxFiles": configuration.logs.files_max,
+        "containerLogMonitorInterval": in_words(configuration.logs_period),
+        "seccompDefault": configuration.seccomp_default,
+        "shutdownGracePeriodByPodPriority": shutdown.collect::<Vec<_>>(),
     }})
 }
