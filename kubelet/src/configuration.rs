@@ -5,13 +5,21 @@
 //! Values that make no sense are told together.
 //! <https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/>
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::SignedDuration;
 use kontiki_api::quantity::Quantity;
 use serde::Deserialize;
 
-use crate::{log_rotation::Policy, shutdown::Period};
+use crate::{
+    eviction::{
+        self,
+        thresholds::{self, Thresholds},
+    },
+    images::collect,
+    log_rotation::Policy,
+    shutdown::Period,
+};
 
 /// Version and kind that a file may say it has.
 const TYPE: (&str, &str) = ("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration");
@@ -25,6 +33,10 @@ pub struct Configuration {
     pub logs_period: Duration,
     /// Whether containers that do not say otherwise run under the runtime's own seccomp profile.
     pub seccomp_default: bool,
+    /// When pods must go for the node's sake.
+    pub eviction: eviction::Policy,
+    /// When unused images must go.
+    pub images: collect::Policy,
     /// Time for pods when the machine goes down, lowest priority first; empty where pods end with the machine.
     pub shutdown: Vec<Period>,
 }
@@ -35,6 +47,8 @@ impl Default for Configuration {
             logs: Policy { bytes_max: Some(10 << 20), files_max: 5 },
             logs_period: Duration::from_secs(10),
             seccomp_default: false,
+            eviction: eviction::Policy { hard: default_thresholds(), transition: Duration::from_secs(300) },
+            images: collect::Policy { high: 85, low: 80, age_min: Duration::from_secs(120) },
             shutdown: Vec::new(),
         }
     }
@@ -61,6 +75,15 @@ struct File {
     container_log_max_files: Option<i64>,
     container_log_monitor_interval: Option<String>,
     seccomp_default: Option<bool>,
+    eviction_hard: Option<BTreeMap<String, String>>,
+    merge_default_eviction_settings: bool,
+    eviction_pressure_transition_period: Option<String>,
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    image_gc_high_threshold_percent: Option<u8>,
+    #[serde(rename = "imageGCLowThresholdPercent")]
+    image_gc_low_threshold_percent: Option<u8>,
+    #[serde(rename = "imageMinimumGCAge")]
+    image_minimum_gc_age: Option<String>,
     shutdown_grace_period: Option<String>,
     shutdown_grace_period_critical_pods: Option<String>,
     shutdown_grace_period_by_pod_priority: Vec<ByPriority>,
@@ -134,9 +157,49 @@ impl Configuration {
             }
         }
         self.seccomp_default = file.seccomp_default.unwrap_or(self.seccomp_default);
+        self.read_eviction(&file, mistakes);
+        self.read_images(&file, mistakes);
         self.shutdown = shutdown(&file, mistakes);
         self
     }
+
+    /// As Kubernetes has it, the thresholds of a file are all there are, unless it wants the defaults beside them.
+    fn read_eviction(&mut self, file: &File, mistakes: &mut Mistakes) {
+        if let Some(hard) = &file.eviction_hard {
+            let mut wanted = if file.merge_default_eviction_settings { default_thresholds() } else { Thresholds::new() };
+            for (name, text) in hard {
+                match thresholds::parse(name, text) {
+                    Ok((signal, Some(least))) => drop(wanted.insert(signal, least)),
+                    Ok((signal, None)) => drop(wanted.remove(&signal)),
+                    Err(why) => mistakes.add(&format!("evictionHard[{name}]"), text, &why),
+                }
+            }
+            self.eviction.hard = wanted;
+        }
+        if let Some(period) = &file.eviction_pressure_transition_period {
+            let period = mistakes.duration("evictionPressureTransitionPeriod", period);
+            self.eviction.transition = period.unwrap_or(self.eviction.transition);
+        }
+    }
+
+    fn read_images(&mut self, file: &File, mistakes: &mut Mistakes) {
+        self.images.high = file.image_gc_high_threshold_percent.unwrap_or(self.images.high);
+        self.images.low = file.image_gc_low_threshold_percent.unwrap_or(self.images.low);
+        if self.images.high > 100 {
+            mistakes.add("imageGCHighThresholdPercent", self.images.high, "must be between 0 and 100");
+        }
+        if self.images.low >= self.images.high {
+            mistakes.add("imageGCLowThresholdPercent", self.images.low, "must be less than imageGCHighThresholdPercent");
+        }
+        if let Some(age) = &file.image_minimum_gc_age {
+            self.images.age_min = mistakes.duration("imageMinimumGCAge", age).unwrap_or(self.images.age_min);
+        }
+    }
+}
+
+fn default_thresholds() -> Thresholds {
+    let one = |(name, text): &(&str, &str)| thresholds::parse(name, text).ok();
+    thresholds::DEFAULTS.iter().filter_map(one).filter_map(|(signal, least)| Some((signal, least?))).collect()
 }
 
 fn shutdown(file: &File, mistakes: &mut Mistakes) -> Vec<Period> {
@@ -188,6 +251,17 @@ mod tests {
         assert_eq!(graces, [20, 10]);
         let never = Configuration::parse("containerLogMaxSize: \"-1\"").unwrap_or_default();
         assert_eq!(never.logs.bytes_max, None);
+    }
+
+    #[test]
+    fn thresholds_of_a_file_are_all_there_are() {
+        let hard = |text: &str| Configuration::parse(text).unwrap_or_default().eviction.hard;
+        assert_eq!(hard("").len(), 5);
+        assert_eq!(hard("evictionHard: {memory.available: 1Gi, nodefs.available: 0%}").len(), 1);
+        let merged = hard("mergeDefaultEvictionSettings: true\nevictionHard: {memory.available: 1Gi, nodefs.available: 0%}");
+        assert_eq!((merged.len(), merged.get(&thresholds::Signal::Memory)), (4, Some(&thresholds::Least::Amount(1 << 30))));
+        assert!(mistakes("evictionHard: {memory.available: lots}").contains("evictionHard[memory.available] \"lots\""));
+        assert!(mistakes("imageGCHighThresholdPercent: 70").contains("imageGCLowThresholdPercent"));
     }
 
     #[test]

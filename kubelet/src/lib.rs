@@ -8,6 +8,7 @@
 pub mod cgroups;
 pub mod configuration;
 mod disk;
+pub mod eviction;
 pub mod health;
 pub mod images;
 pub mod log_rotation;
@@ -38,6 +39,8 @@ pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), Erro
     let manager = pods::Manager::start(options.clone(), health.clone(), recorder.clone(), cancel.clone());
     let server = server::Server::bind(&options, manager.pods())?;
     let handle = manager.handle();
+    let images = images::collect::Collector::default();
+    let eviction = eviction::Manager { options: &options, health: &health, pods: &handle, recorder: &recorder, images: &images };
     let until_the_machine_stops = async {
         tokio::select! {
             () = options.machine_stops.cancelled() => shutdown::run(&options, &health, &handle, &recorder).await,
@@ -50,6 +53,8 @@ pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), Erro
         server.serve(cancel.clone()),
         manager.run(cancel.clone()),
         log_rotation::run(options.clone(), cancel.clone()),
+        eviction.run(cancel.clone()),
+        images.run(&options, &handle, cancel.clone()),
         until_the_machine_stops,
     );
     Ok(())

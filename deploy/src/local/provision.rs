@@ -76,6 +76,15 @@ kind: KubeletConfiguration
 # `kontiki node stop` lets pods end in order within this time; the last part of it is for critical pods.
 shutdownGracePeriod: 20s
 shutdownGracePeriodCriticalPods: 5s
+# The disk is the host's, and full for reasons that no pod can mend: none is evicted and no image removed for it. On a
+# machine of its own a node has the defaults (nodefs.available: 10%, imagefs.available: 15%, images from 85% on).
+evictionHard:
+  memory.available: 100Mi
+  nodefs.available: 0%
+  nodefs.inodesFree: 0%
+  imagefs.available: 0%
+  imagefs.inodesFree: 0%
+imageGCHighThresholdPercent: 100
 ";
 
 struct Authorities {

@@ -89,6 +89,8 @@ pub fn text(metrics: &str) -> Response<Body> {
 pub fn configuration(options: &Options) -> Value {
     let configuration = &options.configuration;
     let in_words = |span: std::time::Duration| format!("{}s", span.as_secs());
+    let eviction: std::collections::BTreeMap<_, _> =
+        configuration.eviction.hard.iter().map(|(signal, least)| (signal.name(), least.to_string())).collect();
     let shutdown = configuration
         .shutdown
         .iter()
@@ -105,6 +107,10 @@ pub fn configuration(options: &Options) -> Value {
         "containerLogMaxFiles": configuration.logs.files_max,
         "containerLogMonitorInterval": in_words(configuration.logs_period),
         "seccompDefault": configuration.seccomp_default,
+        "evictionHard": eviction,
+        "evictionPressureTransitionPeriod": in_words(configuration.eviction.transition),
+        "imageGCHighThresholdPercent": configuration.images.high,
+        "imageGCLowThresholdPercent": configuration.images.low,
         "shutdownGracePeriodByPodPriority": shutdown.collect::<Vec<_>>(),
     }})
 }
