@@ -78,7 +78,7 @@ impl Shared {
 
 type Test = fn(&Shared) -> Result<()>;
 /// In this order: libtest-mimic sorts by name.
-const TESTS: [(&str, Test); 28] = [
+const TESTS: [(&str, Test); 30] = [
     ("a_every_kubectl_reads", every_kubectl_reads),
     ("b_objects_are_created_changed_and_deleted", objects_are_created_changed_and_deleted),
     ("c_bad_input_is_refused_in_kubernetes_words", bad_input_is_refused_in_kubernetes_words),
@@ -94,6 +94,8 @@ const TESTS: [(&str, Test); 28] = [
     ("g_s_a_running_pod_is_resized", node::a_running_pod_is_resized),
     ("g_t_logs_go_on_in_new_files", kubelet::logs_go_on_in_new_files),
     ("g_u_system_calls_are_refused_by_profile", kubelet::system_calls_are_refused_by_profile),
+    ("g_v_static_pods_run_and_are_shown", kubelet::static_pods_run_and_are_shown),
+    ("g_w_pods_that_write_too_much_are_evicted", kubelet::pods_that_write_too_much_are_evicted),
     ("h_an_imported_image_runs", pods::an_imported_image_runs),
     ("i_containers_outlive_the_agent", pods::containers_outlive_the_agent),
     ("j_up_is_idempotent", up_is_idempotent),

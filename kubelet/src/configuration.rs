@@ -5,7 +5,7 @@
 //! Values that make no sense are told together.
 //! <https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/>
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use jiff::SignedDuration;
 use kontiki_api::quantity::Quantity;
@@ -33,6 +33,8 @@ pub struct Configuration {
     pub logs_period: Duration,
     /// Whether containers that do not say otherwise run under the runtime's own seccomp profile.
     pub seccomp_default: bool,
+    /// Folder of static pods.
+    pub static_pods: Option<PathBuf>,
     /// When pods must go for the node's sake.
     pub eviction: eviction::Policy,
     /// When unused images must go.
@@ -47,6 +49,7 @@ impl Default for Configuration {
             logs: Policy { bytes_max: Some(10 << 20), files_max: 5 },
             logs_period: Duration::from_secs(10),
             seccomp_default: false,
+            static_pods: None,
             eviction: eviction::Policy { hard: default_thresholds(), transition: Duration::from_secs(300) },
             images: collect::Policy { high: 85, low: 80, age_min: Duration::from_secs(120) },
             shutdown: Vec::new(),
@@ -75,6 +78,7 @@ struct File {
     container_log_max_files: Option<i64>,
     container_log_monitor_interval: Option<String>,
     seccomp_default: Option<bool>,
+    static_pod_path: Option<PathBuf>,
     eviction_hard: Option<BTreeMap<String, String>>,
     merge_default_eviction_settings: bool,
     eviction_pressure_transition_period: Option<String>,
@@ -157,6 +161,7 @@ impl Configuration {
             }
         }
         self.seccomp_default = file.seccomp_default.unwrap_or(self.seccomp_default);
+        self.static_pods = file.static_pod_path.clone().filter(|path| !path.as_os_str().is_empty());
         self.read_eviction(&file, mistakes);
         self.read_images(&file, mistakes);
         self.shutdown = shutdown(&file, mistakes);

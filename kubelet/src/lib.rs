@@ -20,6 +20,7 @@ pub mod probes;
 pub mod runtime;
 pub mod server;
 pub mod shutdown;
+pub mod static_pods;
 pub mod volumes;
 
 use kontiki_client::events::Recorder;
@@ -37,7 +38,8 @@ pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), Erro
     let health = health::NodeHealth::default();
     let recorder = Recorder::start(options.client.clone(), "kubelet", &options.node_name, cancel.clone());
     let manager = pods::Manager::start(options.clone(), health.clone(), recorder.clone(), cancel.clone());
-    let server = server::Server::bind(&options, manager.pods())?;
+    let pods = manager.pods();
+    let server = server::Server::bind(&options, pods.clone())?;
     let handle = manager.handle();
     let images = images::collect::Collector::default();
     let eviction = eviction::Manager { options: &options, health: &health, pods: &handle, recorder: &recorder, images: &images };
@@ -54,6 +56,7 @@ pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), Erro
         manager.run(cancel.clone()),
         log_rotation::run(options.clone(), cancel.clone()),
         eviction.run(cancel.clone()),
+        static_pods::mirror::run(&options, &pods, cancel.clone()),
         images.run(&options, &handle, cancel.clone()),
         until_the_machine_stops,
     );

@@ -175,3 +175,68 @@ pub fn pods_end_before_their_node(shared: &Shared) -> Result<()> {
     })?;
     kubectl.run(&["delete", "pod", "leaves", "stays"]).map(drop)
 }
+
+/// A file is a pod, another text in it another one; deleting what the API shows of it changes nothing.
+pub fn static_pods_run_and_are_shown(shared: &Shared) -> Result<()> {
+    let kubectl = shared.kubectl()?;
+    let file = shared.cluster.node(NODE).join("etc/manifests/fixed.yaml");
+    let (name, always) = (format!("fixed-{NODE}"), json!({"restartPolicy": "Always"}));
+    let write = |says: &str| {
+        let text = pod("fixed", &format!("echo {says}; sleep 100000"), &always).to_string();
+        // Whole at once, as whoever changes such a file does it.
+        fs::write(file.with_file_name(".fixed"), text)?;
+        fs::rename(file.with_file_name(".fixed"), &file)
+    };
+    let running = |says: &str| {
+        eventually(DEADLINE, "the static pod runs and is shown", || {
+            let shown = get(&kubectl, &["pod", &name])?;
+            ensure!(shown["status"]["phase"] == "Running" && shown["metadata"]["deletionTimestamp"].is_null(), "{shown}");
+            ensure!(kubectl.run(&["logs", &name])? == format!("{says}\n"));
+            Ok(Some(shown))
+        })
+    };
+    let container = |shown: &Value| shown["status"]["containerStatuses"][0]["containerID"].to_string();
+    write("first")?;
+    let first = running("first")?;
+    let annotations = &first["metadata"]["annotations"];
+    ensure!(annotations["kubernetes.io/config.mirror"] == annotations["kubernetes.io/config.hash"], "{annotations}");
+    ensure!(annotations["kubernetes.io/config.source"] == "file", "{annotations}");
+    ensure!(first["metadata"]["ownerReferences"][0]["kind"] == "Node", "{first}");
+    kubectl.run(&["delete", "pod", &name, "--grace-period=1"])?;
+    let again = running("first")?;
+    ensure!(again["metadata"]["uid"] != first["metadata"]["uid"], "the mirror was not made again");
+    ensure!(container(&again) == container(&first), "deleting the mirror started another container");
+    write("second")?;
+    let second = running("second")?;
+    ensure!(container(&second) != container(&first), "another text is not another pod");
+    fs::remove_file(&file)?;
+    eventually(DEADLINE, "the static pod is gone", || {
+        Ok(kubectl.run(&["get", "pod", &name]).is_err_and(|error| error.to_string().contains("not found")).then_some(()))
+    })
+}
+
+/// Pods that write more than they may go, with Kubernetes' words.
+pub fn pods_that_write_too_much_are_evicted(shared: &Shared) -> Result<()> {
+    let kubectl = shared.kubectl()?;
+    let volume = json!({
+        "volumes": [{"name": "cache", "emptyDir": {"sizeLimit": "1Mi"}}],
+    });
+    let mut folder = pod("too-much", "busybox dd if=/dev/zero of=/cache/x bs=1M count=2; sleep 100000", &volume);
+    folder["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "cache", "mountPath": "/cache"}]);
+    let mut layer = pod("too-much-alone", "busybox dd if=/dev/zero of=/x bs=1M count=2; sleep 100000", &json!({}));
+    layer["spec"]["containers"][0]["resources"] = json!({"limits": {"ephemeral-storage": "1Mi"}});
+    apply(&kubectl, &[folder, layer])?;
+    let words = [
+        ("too-much", "Usage of EmptyDir volume \"cache\" exceeds the limit \"1Mi\". "),
+        ("too-much-alone", "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "),
+    ];
+    for (name, wanted) in words {
+        eventually(Duration::from_secs(60), "an eviction", || {
+            let status = get(&kubectl, &["pod", name])?["status"].clone();
+            ensure!(status["phase"] == "Failed" && status["reason"] == "Evicted", "{name}: {status}");
+            ensure!(status["message"] == wanted, "{name}: {status}");
+            Ok(Some(()))
+        })?;
+    }
+    kubectl.run(&["delete", "pod", "too-much", "too-much-alone"]).map(drop)
+}

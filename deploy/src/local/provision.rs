@@ -85,6 +85,7 @@ evictionHard:
   imagefs.available: 0%
   imagefs.inodesFree: 0%
 imageGCHighThresholdPercent: 100
+# Pods that are files in this folder run whatever the API says.
 ";
 
 struct Authorities {
@@ -130,9 +131,11 @@ fn provision_node(
     leaf(&folder, "kubelet", &authorities.cluster, &kubelet)?;
     write_atomically(&folder.join("resolv.conf"), b"", PUBLIC)?;
     write_yaml(&folder.join("agent.yaml"), &agent_settings(paths, shape, node))?;
-    let kubelet = paths.kubelet_config(&node.name);
+    let (kubelet, manifests) = (paths.kubelet_config(&node.name), folder.join("manifests"));
+    fs::create_dir_all(&manifests).with_context(|| format!("make {}", manifests.display()))?;
     if !kubelet.exists() {
-        write_atomically(&kubelet, KUBELET_CONFIG.as_bytes(), PUBLIC)?;
+        let settings = format!("{KUBELET_CONFIG}staticPodPath: {}\n", manifests.display());
+        write_atomically(&kubelet, settings.as_bytes(), PUBLIC)?;
     }
     if node.role == Role::Agent {
         return Ok(());

@@ -64,8 +64,8 @@ pub fn rank(pods: &mut [PodUse], signal: Signal) {
 /// Whether a pod may not be evicted whatever happens: the system's own.
 pub fn is_critical(pod: &Pod) -> bool {
     const CRITICAL_PRIORITY: i32 = 2_000_000_000;
-    let is_mirror = pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key("kubernetes.io/config.mirror"));
-    is_mirror || pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= CRITICAL_PRIORITY)
+    model::is_static(pod)
+        || pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= CRITICAL_PRIORITY)
 }
 
 fn bytes(amount: u64) -> String {
@@ -155,7 +155,7 @@ mod tests {
     fn the_systems_own_stay() {
         assert!(is_critical(&one("a", 2_000_000_000, "0", 0).pod));
         assert!(!is_critical(&one("a", 1_000_000_000, "0", 0).pod));
-        let mirror = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}});
-        assert!(is_critical(&serde_json::from_value(mirror).unwrap()));
+        let of_file = json!({"metadata": {"annotations": {"kubernetes.io/config.hash": "x"}}});
+        assert!(is_critical(&serde_json::from_value(of_file).unwrap()));
     }
 }

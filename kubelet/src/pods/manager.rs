@@ -12,6 +12,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    all::Pods,
     environment::Service,
     handle::Handle,
     model::{self, Ended},
@@ -21,11 +22,9 @@ use crate::{
     Options,
     health::NodeHealth,
     runtime::Runtime,
+    static_pods,
     volumes::{Tokens, objects::Objects},
 };
-
-/// The pods that are bound to this node.
-pub type Pods = Reflector<Pod>;
 
 /// How long what no pod claims may take to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
@@ -49,13 +48,32 @@ struct Running {
     task: tokio::task::JoinHandle<()>,
 }
 
+impl Running {
+    /// Whether it works for a pod of the same name.
+    fn has_name_of(&self, pod: &Pod) -> bool {
+        let own = &self.desired.borrow().pod;
+        !self.task.is_finished() && model::namespace(own) == model::namespace(pod) && model::name(own) == model::name(pod)
+    }
+}
+
 impl Manager {
     /// Begins to follow the node's pods.
     pub fn start(options: Options, health: NodeHealth, recorder: Recorder, cancel: CancellationToken) -> Self {
         let changed = Arc::new(Notify::new());
-        let notify = Arc::clone(&changed);
+        let mirrors = Arc::new(Notify::new());
+        let ring = {
+            let (changed, mirrors) = (Arc::clone(&changed), Arc::clone(&mirrors));
+            move || {
+                changed.notify_one();
+                mirrors.notify_one();
+            }
+        };
+        let news = ring.clone();
         let ours = ReflectorOptions { field_selector: format!("spec.nodeName={}", options.node_name), ..Default::default() };
-        let pods = Reflector::start(options.client.clone(), PODS, ours, move |_| notify.notify_one(), cancel.clone());
+        let api = Reflector::start(options.client.clone(), PODS, ours, move |_| news(), cancel.clone());
+        let folder = options.configuration.static_pods.clone();
+        let statics = static_pods::start(folder, options.node_name.clone(), ring, cancel.clone());
+        let pods = Pods::new(api, statics, mirrors);
         let all = ReflectorOptions::default();
         let services = Reflector::start(options.client.clone(), SERVICES, all, |_| {}, cancel);
         let objects = Arc::new(Objects::new(options.client.clone()));
@@ -113,6 +131,8 @@ impl Manager {
                         changed
                     });
                 }
+                // A file that has changed is another pod of the same name, which waits for the end of the one before.
+                None if model::is_static(pod) && workers.values().any(|worker| worker.has_name_of(pod)) => {}
                 None => {
                     workers.insert(uid.to_owned(), self.start_worker(Arc::clone(pod), ended, cancel));
                 }

@@ -6,6 +6,7 @@
 
 mod act;
 mod admission;
+mod all;
 pub mod back_off;
 pub mod config;
 pub mod environment;
@@ -23,7 +24,4 @@ mod room;
 pub mod status;
 mod worker;
 
-pub use self::{
-    handle::Handle,
-    manager::{Manager, Pods},
-};
+pub use self::{all::Pods, handle::Handle, manager::Manager};

@@ -10,6 +10,7 @@ use super::resize::Allocation;
 use crate::{
     probes::Verdicts,
     runtime::{Container, ContainerState, Sandbox},
+    static_pods::{HASH, MIRROR, annotation},
 };
 
 /// What the runtime has of a pod.
@@ -193,6 +194,11 @@ pub fn restart_policy(pod: &Pod) -> &str {
 /// Whether the pod shares the node's network.
 pub fn host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
+}
+
+/// Whether the pod comes from a file on the node.
+pub fn is_static(pod: &Pod) -> bool {
+    annotation(pod, HASH).is_some() && annotation(pod, MIRROR).is_none()
 }
 
 /// Whether somebody deleted the pod.

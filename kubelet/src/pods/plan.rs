@@ -168,8 +168,12 @@ fn stop_all(pod: &Pod, observed: &Observed, grace: Duration, plan: &mut Plan) ->
 
 /// The pod is deleted: everything goes.
 fn take_down(pod: &Pod, removed: bool, observed: &Observed, memory: &Memory, plan: &mut Plan) {
-    // A pod that vanished from the API without ceremony was deleted by force.
-    let grace = if removed && !model::is_deleted(pod) { Duration::from_secs(1) } else { last_grace(pod, memory) };
+    // A pod that vanished from the API without ceremony was deleted by force. One whose file went ends in order.
+    let grace = if removed && !model::is_deleted(pod) && !model::is_static(pod) {
+        Duration::from_secs(1)
+    } else {
+        last_grace(pod, memory)
+    };
     if stop_all(pod, observed, grace, plan) {
         return;
     }

@@ -141,6 +141,7 @@ impl Worker {
             namespace: model::namespace(&first).to_owned(),
             name: model::name(&first).to_owned(),
             uid: model::uid(&first).to_owned(),
+            pods: self.pods.clone(),
             again: Arc::default(),
         };
         let again = Arc::clone(&target.again);

@@ -107,6 +107,7 @@ pub fn configuration(options: &Options) -> Value {
         "containerLogMaxFiles": configuration.logs.files_max,
         "containerLogMonitorInterval": in_words(configuration.logs_period),
         "seccompDefault": configuration.seccomp_default,
+        "staticPodPath": configuration.static_pods,
         "evictionHard": eviction,
         "evictionPressureTransitionPeriod": in_words(configuration.eviction.transition),
         "imageGCHighThresholdPercent": configuration.images.high,
