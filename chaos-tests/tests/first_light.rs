@@ -6,6 +6,8 @@
 mod disk;
 #[path = "first_light/extensions.rs"]
 mod extensions;
+#[path = "first_light/kubelet.rs"]
+mod kubelet;
 #[path = "first_light/node.rs"]
 mod node;
 #[path = "first_light/pods.rs"]
@@ -76,7 +78,7 @@ impl Shared {
 
 type Test = fn(&Shared) -> Result<()>;
 /// In this order: libtest-mimic sorts by name.
-const TESTS: [(&str, Test); 25] = [
+const TESTS: [(&str, Test); 30] = [
     ("a_every_kubectl_reads", every_kubectl_reads),
     ("b_objects_are_created_changed_and_deleted", objects_are_created_changed_and_deleted),
     ("c_bad_input_is_refused_in_kubernetes_words", bad_input_is_refused_in_kubernetes_words),
@@ -90,6 +92,10 @@ const TESTS: [(&str, Test); 25] = [
     ("g_q_volumes_follow_what_they_show", node::volumes_follow_what_they_show),
     ("g_r_sessions_of_every_kind", node::sessions_of_every_kind),
     ("g_s_a_running_pod_is_resized", node::a_running_pod_is_resized),
+    ("g_t_logs_go_on_in_new_files", kubelet::logs_go_on_in_new_files),
+    ("g_u_system_calls_are_refused_by_profile", kubelet::system_calls_are_refused_by_profile),
+    ("g_v_static_pods_run_and_are_shown", kubelet::static_pods_run_and_are_shown),
+    ("g_w_pods_that_write_too_much_are_evicted", kubelet::pods_that_write_too_much_are_evicted),
     ("h_an_imported_image_runs", pods::an_imported_image_runs),
     ("i_containers_outlive_the_agent", pods::containers_outlive_the_agent),
     ("j_up_is_idempotent", up_is_idempotent),
@@ -101,6 +107,7 @@ const TESTS: [(&str, Test); 25] = [
     ("l_r_b_a_drain_keeps_the_budget", rollout::a_drain_keeps_the_budget),
     ("l_services_lead_where_they_should", services::services_lead_where_they_should),
     ("l_workloads_do_what_they_say", workloads::workloads_do_what_they_say),
+    ("l_x_pods_end_before_their_node", kubelet::pods_end_before_their_node),
     ("m_down_leaves_nothing_behind", down_leaves_nothing_behind),
 ];
 

@@ -9,8 +9,9 @@ use std::{
 
 use kontiki_client::Client;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use crate::{cgroups::Capacity, runtime::Runtime};
+use crate::{cgroups::Capacity, configuration::Configuration, runtime::Runtime};
 
 /// What the kubelet needs.
 #[derive(Clone)]
@@ -49,6 +50,10 @@ pub struct Options {
     pub client_ca_pem: String,
     /// The node's own `/etc/resolv.conf`.
     pub node_resolv_conf: String,
+    /// What its configuration file sets.
+    pub configuration: Arc<Configuration>,
+    /// Cancelled when the machine goes down: pods end in order, then the kubelet.
+    pub machine_stops: CancellationToken,
 }
 
 /// Why the kubelet does not run.

@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
@@ -34,6 +34,7 @@ struct Container {
     bundle: PathBuf,
     status_path: PathBuf,
     memory_cgroup: Option<PathBuf>,
+    log_path: PathBuf,
     log: File,
     outputs: Vec<Output>,
     /// Held so that the container's input stays open.
@@ -60,7 +61,7 @@ impl Containers {
         if self.0.contains_key(&request.id) {
             return Err("the container has been started before".to_owned());
         }
-        let log = open_log(&request).map_err(|error| format!("cannot open {}: {error}", request.log_path.display()))?;
+        let log = open_log(&request.log_path)?;
         let launched = launch::launch(&request)?;
         let started_at = status::nanoseconds(Timestamp::now());
         let status =
@@ -76,6 +77,7 @@ impl Containers {
             bundle: request.bundle,
             status_path: request.status_path,
             memory_cgroup: request.memory_cgroup,
+            log_path: request.log_path,
             log,
             outputs,
             stdin: launched.stdin,
@@ -131,6 +133,15 @@ impl Containers {
         let terminal = || container.outputs.first().filter(|output| output.is_terminal).map(|output| output.source.as_fd());
         let input = container.stdin.as_ref().map(AsFd::as_fd).or_else(terminal);
         input.map(|input| input.try_clone_to_owned()).transpose().map_err(|error| format!("cannot attach: {error}"))
+    }
+
+    /// Goes on with the log in the file of that name, made anew where there is none. Until then, and if it cannot be
+    /// opened, all goes to the file that is open, whatever its name is now: no line is lost.
+    pub fn reopen_log(&mut self, id: &str) -> Result<(), String> {
+        let container = self.0.get_mut(id).filter(|container| container.status.pid > 0);
+        let Some(container) = container else { return Err(format!("container {id} is not running")) };
+        container.log = open_log(&container.log_path)?;
+        Ok(())
     }
 
     /// Closes a container's input.
@@ -234,7 +245,7 @@ impl Output {
 }
 
 /// Kills what is left in a group.
-fn kill_group(group: &std::path::Path) {
+fn kill_group(group: &Path) {
     let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     for pid in processes.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1) {
         // It may have ended meanwhile.
@@ -249,15 +260,62 @@ fn append(log: &mut File, entries: &[u8]) {
     }
 }
 
-fn open_log(request: &StartContainer) -> io::Result<File> {
-    if let Some(folder) = request.log_path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    File::options().append(true).create(true).open(&request.log_path)
+fn open_log(path: &Path) -> Result<File, String> {
+    let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+    let opened = made.and_then(|()| File::options().append(true).create(true).open(path));
+    opened.map_err(|error| format!("cannot open {}: {error}", path.display()))
 }
 
-fn note(path: &std::path::Path, status: &ContainerStatus, durable: bool) {
+fn note(path: &Path, status: &ContainerStatus, durable: bool) {
     if let Err(error) = status::write(path, status, durable) {
         eprintln!("cannot write {}: {error}", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use super::*;
+
+    /// Aim: a log that is rotated loses no line, whenever it is. Method: lines before the new name, between the names and
+    /// after the new file, and a line that is half written in between.
+    #[test]
+    fn a_log_goes_on_in_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log_path, old) = (folder.path().join("c/0.log"), folder.path().join("c/0.log.1"));
+        let source = folder.path().join("output");
+        let mut writer = File::create(&source).unwrap();
+        let output = Output { source: File::open(&source).unwrap(), framer: Framer::new("stdout"), is_terminal: false };
+        let container = Container {
+            status: ContainerStatus { pid: i32::MAX, ..ContainerStatus::default() },
+            bundle: PathBuf::new(),
+            status_path: PathBuf::new(),
+            memory_cgroup: None,
+            log: open_log(&log_path).unwrap(),
+            log_path: log_path.clone(),
+            outputs: vec![output],
+            stdin: None,
+            attached: Vec::new(),
+            shares_processes: false,
+        };
+        let mut containers = Containers(BTreeMap::from([("c".to_owned(), container)]));
+        let mut write = |containers: &mut Containers, text: &str| {
+            writer.write_all(text.as_bytes()).unwrap();
+            let Container { log, attached, outputs, .. } = containers.0.get_mut("c").unwrap();
+            while matches!(outputs[0].pump(log, attached), Progress::Read) {}
+        };
+        write(&mut containers, "one\ntw");
+        fs::rename(&log_path, &old).unwrap();
+        write(&mut containers, "o\nthree\nfo");
+        containers.reopen_log("c").unwrap();
+        write(&mut containers, "ur\n");
+        let lines = |path: &Path| -> Vec<String> {
+            let text = fs::read_to_string(path).unwrap();
+            text.lines().filter_map(|line| line.split(' ').nth(3).map(str::to_owned)).collect()
+        };
+        assert_eq!((lines(&old), lines(&log_path)), (vec!["one".into(), "two".into(), "three".into()], vec!["four".into()]));
+        assert!(containers.reopen_log("other").is_err());
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     console::Console,
     executor::ShimExecutor,
     launch::{STATE, explain},
-    report, sandbox,
+    report, sandbox, seccomp,
 };
 
 /// The process to run, in OCI's words; one at a time, so one name will do.
@@ -41,8 +41,9 @@ fn build(
 ) -> Result<(Pid, Option<OwnedFd>), Box<dyn Error + Send + Sync>> {
     let config: Value = serde_json::from_slice(&fs::read(bundle.join("config.json"))?)?;
     fs::write(PROCESS, serde_json::to_vec(&process(&config, request))?)?;
+    let executor = ShimExecutor { filter: seccomp::of_bundle(&config)? };
     let builder =
-        ContainerBuilder::new(request.id.clone(), SyscallType::default()).with_executor(ShimExecutor).with_root_path(STATE)?;
+        ContainerBuilder::new(request.id.clone(), SyscallType::default()).with_executor(executor).with_root_path(STATE)?;
     if request.tty {
         let console = Console::bind()?;
         let builder = builder.with_console_socket(Some(console.path()));

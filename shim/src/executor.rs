@@ -1,4 +1,4 @@
-//! The last steps in a container's first process: find the program, put signals right, become it.
+//! The last steps in a container's process: find the program, put signals right, bind it to its filter, become it.
 //!
 //! In: the OCI process. Out: never back on success; on failure words that a user of other runtimes knows.
 
@@ -14,13 +14,22 @@ use nix::{
     unistd::{AccessFlags, access},
 };
 
+use crate::seccomp::Filter;
+
 /// Runs the program as it stands in the specification.
 #[derive(Clone)]
-pub struct ShimExecutor;
+pub struct ShimExecutor {
+    /// System calls that it may make.
+    pub filter: Option<Filter>,
+}
 
 impl Executor for ShimExecutor {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         inherit_default_signals();
+        if let Some(filter) = &self.filter {
+            let refused = |errno| ExecutorError::Execution(format!("cannot install the seccomp filter: {errno}").into());
+            filter.install().map_err(refused)?;
+        }
         default::get_executor().exec(spec)
     }
 

@@ -19,8 +19,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, pipe2},
 };
+use serde_json::Value;
 
-use crate::{console::Console, executor::ShimExecutor, report, sandbox};
+use crate::{console::Console, executor::ShimExecutor, report, sandbox, seccomp};
 
 /// Folder of libcontainer's own state, within the sandbox's folder.
 pub const STATE: &str = "oci";
@@ -55,8 +56,10 @@ pub fn forget(id: &str) {
 fn build(request: &StartContainer) -> Result<Launched, Box<dyn Error + Send + Sync>> {
     fs::create_dir_all(STATE)?;
     forget(&request.id);
+    let config: Value = serde_json::from_slice(&fs::read(request.bundle.join("config.json"))?)?;
+    let executor = ShimExecutor { filter: seccomp::of_bundle(&config)? };
     let builder =
-        ContainerBuilder::new(request.id.clone(), SyscallType::default()).with_executor(ShimExecutor).with_root_path(STATE)?;
+        ContainerBuilder::new(request.id.clone(), SyscallType::default()).with_executor(executor).with_root_path(STATE)?;
     if request.tty {
         let console = Console::bind()?;
         let builder = builder.with_console_socket(Some(console.path()));

@@ -15,6 +15,7 @@ mod logs;
 mod pause;
 mod report;
 mod sandbox;
+mod seccomp;
 mod server;
 mod status;
 

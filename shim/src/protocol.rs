@@ -15,8 +15,6 @@ pub const SETTINGS: &str = "shim.json";
 pub const READY: &str = "ready";
 /// File with the number of the process whose PID namespace all containers of a pod share, where they do.
 pub const PAUSE: &str = "pause.pid";
-/// Annotation in `config.json` that names the system calls which a container's process is refused.
-pub const SECCOMP: &str = "kontiki.io/seccomp";
 
 /// What a shim is told at its start, by file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -54,6 +52,11 @@ pub enum Request {
     /// Copy a container's output to two pipes that come with the request: output, errors. The way to its input goes
     /// back, or its terminal.
     Attach {
+        /// Container.
+        id: String,
+    },
+    /// Go on with a container's log in a new file: the one before was given another name.
+    ReopenLog {
         /// Container.
         id: String,
     },

@@ -189,6 +189,7 @@ impl Server {
             Request::Start(container) => self.containers.start(container),
             Request::Kill { id, signal } => self.containers.kill(&id, signal),
             Request::Delete { id } => self.containers.delete(&id),
+            Request::ReopenLog { id } => self.containers.reopen_log(&id),
             Request::Exec(process) => return self.exec(number, &process),
             Request::Attach { id } => return self.attach(number, &id),
             Request::CloseInput { id } => {

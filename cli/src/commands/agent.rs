@@ -11,11 +11,13 @@ use anyhow::{Context, Result, bail};
 use kontiki_client::{Client, https::HttpsConfig};
 use kontiki_kubelet::{
     cgroups::{Hierarchies, capacity},
+    configuration::Configuration,
     images::{ImageStore, Puller, registries::Registries},
     network::routes,
     runtime::embedded,
 };
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Flags; each is also an environment variable and a key of the file that `--config` names.
 #[derive(clap::Args)]
@@ -77,9 +79,12 @@ pub struct Arguments {
     /// The node's own resolver settings
     #[arg(long, default_value = "/etc/resolv.conf", env = "KONTIKI_RESOLV_CONF")]
     resolv_conf: PathBuf,
+    /// File with a KubeletConfiguration
+    #[arg(long, env = "KONTIKI_KUBELET_CONFIG")]
+    kubelet_config: Option<PathBuf>,
 }
 
-/// Runs the node until it is told to end; containers go on.
+/// Runs the node until it is told to end; containers go on. SIGPWR says that the machine goes down: pods end first.
 pub fn run(arguments: Arguments) -> Result<()> {
     super::start_logging();
     super::runtime()?.block_on(serve(arguments))
@@ -87,8 +92,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 async fn serve(arguments: Arguments) -> Result<()> {
     let cancel = super::until_signal()?;
+    let machine_stops = until_power_fails()?;
     let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
     let (authority, certificate, key) = (read(&arguments.ca_file)?, read(&arguments.cert_file)?, read(&arguments.key_file)?);
+    let configuration = match &arguments.kubelet_config {
+        Some(path) => Configuration::parse(&read(path)?).with_context(|| format!("read {}", path.display()))?,
+        None => Configuration::default(),
+    };
     let servers: Vec<String> = arguments.servers.split(',').map(str::to_owned).collect();
     let config = HttpsConfig {
         servers,
@@ -124,6 +134,8 @@ async fn serve(arguments: Arguments) -> Result<()> {
         server_key_pem: key,
         client_ca_pem: authority,
         node_resolv_conf,
+        configuration: Arc::new(configuration),
+        machine_stops,
     };
     let proxy = kontiki_proxy::Options {
         client: client.clone(),
@@ -137,7 +149,12 @@ async fn serve(arguments: Arguments) -> Result<()> {
     let routes = routes::run(client, arguments.node_name.clone(), range_sender, cancel.clone());
     let parts = async {
         tokio::try_join!(
-            async { kontiki_kubelet::run(kubelet, cancel.clone()).await.context("kubelet") },
+            async {
+                kontiki_kubelet::run(kubelet, cancel.clone()).await.context("kubelet")?;
+                // The others have nothing to do once no pod is here.
+                cancel.cancel();
+                anyhow::Ok(())
+            },
             async { kontiki_proxy::run(proxy, cancel.clone()).await.context("proxy") },
             async { routes.await.context("routes") },
         )
@@ -145,6 +162,19 @@ async fn serve(arguments: Arguments) -> Result<()> {
     let ended = parts.await;
     cancel.cancel();
     ended.map(|_| ())
+}
+
+/// A token that is cancelled by SIGPWR, with which an init says that the machine goes down.
+fn until_power_fails() -> Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stops = CancellationToken::new();
+    let mut power = signal(SignalKind::from_raw(nix::libc::SIGPWR)).context("listen for SIGPWR")?;
+    let token = stops.clone();
+    tokio::spawn(async move {
+        power.recv().await;
+        token.cancel();
+    });
+    Ok(stops)
 }
 
 async fn start_runtime(

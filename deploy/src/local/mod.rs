@@ -15,6 +15,7 @@ pub mod diagnosis;
 pub mod down;
 pub mod egress;
 pub mod forwarder;
+mod grace;
 pub mod launch;
 pub mod link;
 pub mod mounts;

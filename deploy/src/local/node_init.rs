@@ -25,15 +25,17 @@ use nix::{
     unistd::{Pid, sethostname},
 };
 
-use super::{link, mounts, paths::Paths, provision};
+use super::{grace, link, mounts, paths::Paths, provision};
 use crate::shape::Node;
 
 /// First and longest wait before a process that ended is started again.
 const RESTART_DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// A process that ran this long begins again with the first wait.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
-/// How long processes may take to end when the node is stopped.
+/// How long processes may take to end when the node is stopped; pods have their own time before it.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// The process that has the pods.
+const AGENT: &str = "agent";
 /// Folders that are empty in a fresh machine.
 const VOLATILE: [&str; 1] = ["/run"];
 
@@ -44,6 +46,26 @@ struct Part {
     started: Instant,
     delay: Duration,
     start_at: Option<Instant>,
+}
+
+/// How far the end of the node has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It runs.
+    Up,
+    /// The agent knows that the machine goes down and ends the pods; the others serve it, until then at the latest.
+    Pods(Instant),
+    /// All processes are asked to end, until then at the latest.
+    Processes(Instant),
+}
+
+impl Stage {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Up => None,
+            Self::Pods(at) | Self::Processes(at) => Some(at),
+        }
+    }
 }
 
 /// Runs the node until SIGTERM.
@@ -85,32 +107,47 @@ fn supervise(paths: &Paths, node: &Node, signals: &SignalFd) -> Result<ExitCode>
     let now = Instant::now();
     let new = |name: &&'static str| Part { name, child: None, started: now, delay: RESTART_DELAY.0, start_at: Some(now) };
     let mut parts: Vec<Part> = names.iter().map(new).collect();
-    let mut stop_at: Option<Instant> = None;
+    let mut stage = Stage::Up;
     loop {
         let now = Instant::now();
-        if stop_at.is_none() {
-            for part in &mut parts {
-                start_if_due(part, paths, node, now)?;
-            }
-        } else if parts.iter().all(|part| part.child.is_none()) || stop_at.is_some_and(|at| now >= at) {
-            return Ok(ExitCode::SUCCESS);
-        }
-        wait(signals, &parts, stop_at)?;
-        while let Some(signal) = signals.read_signal().context("read a signal")? {
-            if signal.ssi_signo != Signal::SIGCHLD as u32 && stop_at.is_none() {
-                stop_at = Some(Instant::now() + STOP_GRACE);
-                for child in parts.iter().filter_map(|part| part.child.as_ref()) {
-                    // It may have ended already.
-                    let _ = kill(pid_of(child), Signal::SIGTERM);
+        let runs =
+            |name: Option<&str>| parts.iter().any(|part| part.child.is_some() && name.is_none_or(|name| part.name == name));
+        match stage {
+            Stage::Up => {
+                for part in &mut parts {
+                    start_if_due(part, paths, node, now)?;
                 }
+            }
+            Stage::Pods(at) if now >= at || !runs(Some(AGENT)) => {
+                signal_all(&parts, Signal::SIGTERM);
+                stage = Stage::Processes(now + STOP_GRACE);
+            }
+            Stage::Processes(at) if now >= at || !runs(None) => return Ok(ExitCode::SUCCESS),
+            Stage::Pods(_) | Stage::Processes(_) => {}
+        }
+        wait(signals, &parts, stage)?;
+        while let Some(signal) = signals.read_signal().context("read a signal")? {
+            if signal.ssi_signo != Signal::SIGCHLD as u32 && stage == Stage::Up {
+                let agent: Vec<&Part> = parts.iter().filter(|part| part.name == AGENT).collect();
+                signal_all(agent, Signal::SIGPWR);
+                stage = Stage::Pods(Instant::now() + grace::shutdown_grace(paths, &node.name));
             }
         }
         reap(&mut parts)?;
     }
 }
 
-fn wait(signals: &SignalFd, parts: &[Part], stop_at: Option<Instant>) -> Result<()> {
-    let next = parts.iter().filter_map(|part| part.start_at).chain(stop_at).min();
+fn signal_all<'a>(parts: impl IntoIterator<Item = &'a Part>, signal: Signal) {
+    for child in parts.into_iter().filter_map(|part| part.child.as_ref()) {
+        // It may have ended already.
+        let _ = kill(pid_of(child), signal);
+    }
+}
+
+fn wait(signals: &SignalFd, parts: &[Part], stage: Stage) -> Result<()> {
+    // A node that goes down starts nothing.
+    let starts = parts.iter().filter_map(|part| part.start_at.filter(|_| stage == Stage::Up));
+    let next = starts.chain(stage.deadline()).min();
     let timeout = next.map_or(PollTimeout::NONE, |at| {
         let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)

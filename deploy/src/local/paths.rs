@@ -70,6 +70,12 @@ impl Paths {
         self.node(node).join("etc")
     }
 
+    /// What the kubelet of a node is set to do: the user's to change.
+    #[must_use]
+    pub fn kubelet_config(&self, node: &str) -> PathBuf {
+        self.node_etc(node).join("kubelet.yaml")
+    }
+
     /// File with the process identifier of a node's init in the host's PID namespace.
     #[must_use]
     pub fn init_pid(&self, node: &str) -> PathBuf {

@@ -68,6 +68,27 @@ pub fn provision(paths: &Paths, shape: &Shape, registries: Option<&Path>) -> Res
     Ok((administrator, authorities.cluster.certificate().to_owned()))
 }
 
+/// What the kubelets of a local cluster are set to do until the user says otherwise.
+const KUBELET_CONFIG: &str = "\
+# Settings of this node's kubelet: https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
+# They count from the next start of the node: kontiki node stop, kontiki node start.
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+# `kontiki node stop` lets pods end in order within this time; the last part of it is for critical pods.
+shutdownGracePeriod: 20s
+shutdownGracePeriodCriticalPods: 5s
+# The disk is the host's, and full for reasons that no pod can mend: none is evicted and no image removed for it. On a
+# machine of its own a node has the defaults (nodefs.available: 10%, imagefs.available: 15%, images from 85% on).
+evictionHard:
+  memory.available: 100Mi
+  nodefs.available: 0%
+  nodefs.inodesFree: 0%
+  imagefs.available: 0%
+  imagefs.inodesFree: 0%
+imageGCHighThresholdPercent: 100
+# Pods that are files in this folder run whatever the API says.
+";
+
 struct Authorities {
     cluster: Authority,
     store: Authority,
@@ -111,6 +132,12 @@ fn provision_node(
     leaf(&folder, "kubelet", &authorities.cluster, &kubelet)?;
     write_atomically(&folder.join("resolv.conf"), b"", PUBLIC)?;
     write_yaml(&folder.join("agent.yaml"), &agent_settings(paths, shape, node))?;
+    let (kubelet, manifests) = (paths.kubelet_config(&node.name), folder.join("manifests"));
+    fs::create_dir_all(&manifests).with_context(|| format!("make {}", manifests.display()))?;
+    if !kubelet.exists() {
+        let settings = format!("{KUBELET_CONFIG}staticPodPath: {}\n", manifests.display());
+        write_atomically(&kubelet, settings.as_bytes(), PUBLIC)?;
+    }
     if node.role == Role::Agent {
         return Ok(());
     }
@@ -212,6 +239,7 @@ fn agent_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
         "port": KUBELET_PORT,
         // The host's resolvers cannot be reached from the nodes: other names than the cluster's have no answer.
         "resolv-conf": etc.join("resolv.conf"),
+        "kubelet-config": paths.kubelet_config(&node.name),
         "registries-file": etc.join("registries.yaml"),
         "image-proxy": format!("http://{LINK_ADDRESS}:{EGRESS_PORT}"),
     })

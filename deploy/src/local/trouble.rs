@@ -20,10 +20,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{cgroup, link::INTERFACE, paths::Paths, provision};
+use super::{cgroup, grace, link::INTERFACE, paths::Paths, provision};
 use crate::shape::Node;
 
-/// How long a node may take to end by itself before its power is cut.
+/// How long a node may take to end by itself before its power is cut, beside the time that its pods have.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 /// Table of the rules that isolate a node.
@@ -98,7 +98,7 @@ pub fn start(paths: &Paths, node: &Node) -> Result<()> {
 fn stop(paths: &Paths, node: &Node) -> Result<()> {
     let file = paths.stopped(&node.name);
     File::create(&file).with_context(|| format!("make {}", file.display()))?;
-    let end = Instant::now() + STOP_DEADLINE;
+    let end = Instant::now() + grace::shutdown_grace(paths, &node.name) + STOP_DEADLINE;
     while let Some(init) = running(paths, node) {
         let late = Instant::now().saturating_duration_since(end);
         if late > STOP_DEADLINE {

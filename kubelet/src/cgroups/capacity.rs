@@ -42,24 +42,45 @@ struct Bounds {
 /// Reads the capacity of this node, whose files lie in `storage`.
 pub fn capacity(hierarchies: &Hierarchies, storage: &Path) -> Capacity {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let mut bounds = Bounds::default();
-    let mut folders: Vec<PathBuf> = Vec::new();
-    for controller in ["cpu", "cpuset", "memory"] {
-        folders.extend(hierarchies.folder(controller, ""));
-    }
-    folders.extend(own_groups(hierarchies));
-    for folder in folders {
-        for group in folder.ancestors().take_while(|group| *group != Path::new("/sys/fs")) {
-            bounds = narrower(bounds, read_bounds(group));
-        }
-    }
+    let bounds = groups(hierarchies).iter().map(|group| read_bounds(group)).fold(Bounds::default(), narrower);
     let online = affinity() * 1000;
     Capacity {
         cpu_millis: bounds.cpu_millis.map_or(online, |bound| bound.min(online)).max(1),
-        memory_bytes: bounds.memory_bytes.unwrap_or(u64::MAX).min(memory_total(&meminfo)),
+        memory_bytes: bounds.memory_bytes.unwrap_or(u64::MAX).min(memory_field(&meminfo, "MemTotal:").unwrap_or(0)),
         pods: PODS,
         ephemeral_storage_bytes: statvfs(storage).map_or(0, |stat| stat.blocks() * stat.fragment_size()),
     }
+}
+
+/// Memory that this node can still get: what the machine has left, or less where a group around the node is nearer to
+/// its limit.
+pub fn available_memory(hierarchies: &Hierarchies) -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let left = groups(hierarchies).into_iter().filter_map(|group| memory_left(&group));
+    left.chain(memory_field(&meminfo, "MemAvailable:")).min()
+}
+
+/// Memory below a group's limit, what can simply be dropped counted as free; none where it has no limit.
+fn memory_left(group: &Path) -> Option<u64> {
+    let read = |file: &str| fs::read_to_string(group.join(file)).ok();
+    let number = |file: &str| read(file)?.trim().parse::<u64>().ok();
+    let limit = read_bounds(group).memory_bytes?;
+    let used = number("memory.usage_in_bytes").or_else(|| number("memory.current"))?;
+    let stat = read("memory.stat").unwrap_or_default();
+    let field = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    let droppable = field("total_inactive_file ").or_else(|| field("inactive_file ")).unwrap_or(0);
+    Some(limit.saturating_sub(used.saturating_sub(droppable)))
+}
+
+/// The node's groups and this process's, with all around them.
+fn groups(hierarchies: &Hierarchies) -> Vec<PathBuf> {
+    let of_node = ["cpu", "cpuset", "memory"].into_iter().filter_map(|controller| hierarchies.folder(controller, ""));
+    let folders = of_node.chain(own_groups(hierarchies)).collect::<Vec<_>>();
+    let around = |folder: &PathBuf| {
+        let groups = folder.ancestors().take_while(|group| *group != Path::new("/sys/fs"));
+        groups.map(Path::to_owned).collect::<Vec<_>>()
+    };
+    folders.iter().flat_map(around).collect()
 }
 
 /// Groups of this process, which may lie elsewhere than the node's root.
@@ -80,9 +101,10 @@ fn affinity() -> u64 {
     (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count() as u64
 }
 
-fn memory_total(meminfo: &str) -> u64 {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    line.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).map_or(0, |kibibytes| kibibytes * 1024)
+/// A field of /proc/meminfo in bytes.
+fn memory_field(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }
 
 fn read_bounds(group: &Path) -> Bounds {
@@ -131,7 +153,7 @@ mod tests {
         assert_eq!(quota("-1 100000"), None);
         assert_eq!(cpu_list("0-3,8\n"), Some(5000));
         assert_eq!(cpu_list(""), None);
-        assert_eq!(memory_total("MemTotal:  2048 kB\nMemFree: 1 kB\n"), 2_097_152);
+        assert_eq!(memory_field("MemTotal:  2048 kB\nMemFree: 1 kB\n", "MemTotal:"), Some(2_097_152));
     }
 
     #[test]
@@ -145,5 +167,9 @@ mod tests {
         write("memory.limit_in_bytes", "1073741824\n");
         write("cpuset.effective_cpus", "1\n");
         assert_eq!(read_bounds(folder.path()).memory_bytes, Some(1_073_741_824));
+        assert_eq!(memory_left(folder.path()), None);
+        write("memory.usage_in_bytes", "1073741824\n");
+        write("memory.stat", "inactive_file 1\ntotal_inactive_file 1000\n");
+        assert_eq!(memory_left(folder.path()), Some(1000), "what can be dropped is free");
     }
 }

@@ -9,5 +9,5 @@ mod capacity;
 mod hierarchy;
 pub mod table;
 
-pub use capacity::{Capacity, capacity};
+pub use capacity::{Capacity, available_memory, capacity};
 pub use hierarchy::Hierarchies;

@@ -6,6 +6,7 @@
 //! Invariant: a record is written only after all its layers are on disk, so that an image is there whole or
 //! not at all, whatever happens.
 
+pub mod collect;
 mod import;
 mod layer;
 pub mod name;

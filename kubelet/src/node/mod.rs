@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kontiki_api::resources::NODES;
-use kontiki_client::{Error, Patch};
+use kontiki_client::{Error, Patch, events::ObjectReference};
 use rand::Rng;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::object::{Conditions, describe, status};
-use crate::Options;
+use crate::{Options, health::NodeHealth};
 
 /// Longest time between two patches of the status.
 const REPORT_PERIOD: Duration = Duration::from_secs(300);
@@ -26,11 +26,17 @@ const LOOK_PERIOD: Duration = Duration::from_secs(10);
 /// First and longest pause after an error.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(7));
 
+/// The node, as events refer to it: Kubernetes has the name for the UID there.
+pub fn reference(node_name: &str) -> ObjectReference {
+    let name = node_name.to_owned();
+    ObjectReference { api_version: "v1".into(), kind: "Node".into(), uid: name.clone(), name, ..ObjectReference::default() }
+}
+
 /// Keeps the node registered and alive until `cancel`.
-pub async fn run(options: Options, cancel: CancellationToken) {
+pub async fn run(options: Options, health: NodeHealth, cancel: CancellationToken) {
     let work = async {
         let conditions = register(&options).await;
-        tokio::join!(lease::renew(&options), report(&options, conditions));
+        tokio::join!(lease::renew(&options), report(&options, &health, conditions));
     };
     tokio::select! {
         () = work => {}
@@ -71,15 +77,17 @@ async fn try_register(options: &Options) -> Result<Conditions, Error> {
     }
 }
 
-async fn report(options: &Options, mut conditions: Conditions) {
+async fn report(options: &Options, node_health: &NodeHealth, mut conditions: Conditions) {
     let mut network = options.network_ready.clone();
+    let mut health = node_health.follow();
     let mut sent: Option<(Value, tokio::time::Instant)> = None;
     let mut pause = RETRY.0;
     loop {
         let images = options.runtime.list_images().await.unwrap_or_default();
         let ready = *network.borrow_and_update();
         let now = Timestamp::now();
-        conditions.observe(ready, now);
+        let told = health.borrow_and_update().clone();
+        conditions.observe(ready, &told, now);
         let wanted = status(options, &images, &conditions, None);
         let due = sent.as_ref().is_none_or(|(before, at)| *before != wanted || at.elapsed() >= REPORT_PERIOD);
         let mut wait = LOOK_PERIOD;
@@ -89,6 +97,7 @@ async fn report(options: &Options, mut conditions: Conditions) {
             match options.client.patch::<Value>(NODES, "", &options.node_name, Some("status"), patch).await {
                 Ok(_) => {
                     sent = Some((wanted, tokio::time::Instant::now()));
+                    node_health.was_told(told);
                     pause = RETRY.0;
                 }
                 Err(error) => {
@@ -105,6 +114,8 @@ async fn report(options: &Options, mut conditions: Conditions) {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             changed = network.changed() => if changed.is_err() { tokio::time::sleep(wait).await },
+            // Its sender is held here.
+            _ = health.changed() => {}
         }
     }
 }

@@ -5,18 +5,26 @@ use std::{collections::BTreeMap, fs};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{Options, runtime::Image};
+use crate::{
+    Options,
+    health::{Health, Pressure},
+    runtime::Image,
+};
 
 /// Version that the node reports: what it speaks.
 pub const VERSION: &str = "v1.36.2+kontiki";
 /// Images that a node's status lists at most, as Kubernetes' default.
 const IMAGES_MAX: usize = 50;
+/// Why a node without addresses for pods is not ready.
+const NO_NETWORK: &str = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: the node has no pod addresses yet";
 
-/// When the conditions last changed.
+/// What is true of the node, and since when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
-    ready: bool,
-    transitions: BTreeMap<String, String>,
+    network_ready: bool,
+    health: Health,
+    /// Status and time of its last change, by type.
+    since: BTreeMap<String, (bool, String)>,
 }
 
 fn time(at: Timestamp) -> String {
@@ -29,55 +37,70 @@ impl Conditions {
         let mut found = Self::default();
         for condition in node["status"]["conditions"].as_array().into_iter().flatten() {
             let (Some(kind), Some(at)) = (condition["type"].as_str(), condition["lastTransitionTime"].as_str()) else { continue };
-            found.transitions.insert(kind.to_owned(), at.to_owned());
-            if kind == "Ready" {
-                found.ready = condition["status"] == "True";
-                if condition["status"] == "Unknown" {
-                    found.transitions.remove(kind);
-                }
+            // What a controller said of a silent node is not what the node said of itself.
+            if condition["status"] != "Unknown" {
+                found.since.insert(kind.to_owned(), (condition["status"] == "True", at.to_owned()));
             }
         }
         found
     }
 
     /// Takes note of what is now.
-    pub fn observe(&mut self, ready: bool, now: Timestamp) {
-        if self.ready != ready {
-            self.transitions.remove("Ready");
-        }
-        self.ready = ready;
-        for kind in ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"] {
-            self.transitions.entry(kind.to_owned()).or_insert_with(|| time(now));
+    pub fn observe(&mut self, network_ready: bool, health: &Health, now: Timestamp) {
+        self.network_ready = network_ready;
+        self.health = health.clone();
+        for (kind, state, ..) in self.all() {
+            let before = self.since.get(kind).is_some_and(|(before, _)| *before == state);
+            if !before {
+                self.since.insert(kind.to_owned(), (state, time(now)));
+            }
         }
     }
 
+    /// Type, status, reason and message of each.
+    fn all(&self) -> [(&'static str, bool, &'static str, &'static str); 4] {
+        let pressure = |pressure: Pressure, well: (&'static str, &'static str), ill: (&'static str, &'static str)| {
+            let is_ill = self.health.pressures.contains(&pressure);
+            let (reason, message) = if is_ill { ill } else { well };
+            (pressure.condition(), is_ill, reason, message)
+        };
+        let ready = match (self.health.shutting_down, self.network_ready) {
+            (true, _) => ("Ready", false, "KubeletNotReady", "node is shutting down"),
+            (false, true) => ("Ready", true, "KubeletReady", "kubelet is posting ready status"),
+            (false, false) => ("Ready", false, "KubeletNotReady", NO_NETWORK),
+        };
+        [
+            pressure(
+                Pressure::Memory,
+                ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+                ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+            ),
+            pressure(
+                Pressure::Disk,
+                ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+                ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+            ),
+            pressure(
+                Pressure::Pid,
+                ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+                ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+            ),
+            ready,
+        ]
+    }
+
     fn list(&self, now: Option<Timestamp>) -> Vec<Value> {
-        let mut conditions = vec![
-            ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-            ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-        ];
-        conditions.push(if self.ready {
-            ("Ready", "True", "KubeletReady", "kubelet is posting ready status")
-        } else {
-            (
-                "Ready",
-                "False",
-                "KubeletNotReady",
-                "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: the node has no pod addresses yet",
-            )
-        });
-        let condition = |(kind, state, reason, message): (&str, &str, &str, &str)| {
+        let condition = |(kind, state, reason, message): (&str, bool, &str, &str)| {
             let mut condition = json!({
-                "type": kind, "status": state, "reason": reason, "message": message,
-                "lastTransitionTime": self.transitions.get(kind),
+                "type": kind, "status": if state { "True" } else { "False" }, "reason": reason, "message": message,
+                "lastTransitionTime": self.since.get(kind).map(|(_, at)| at),
             });
             if let Some(now) = now {
                 condition["lastHeartbeatTime"] = json!(time(now));
             }
             condition
         };
-        conditions.into_iter().map(condition).collect()
+        self.all().into_iter().map(condition).collect()
     }
 }
 
@@ -182,14 +205,22 @@ mod tests {
     fn a_transition_is_dated_when_it_happens() {
         let at = |second: i64| Timestamp::from_second(second).unwrap_or_default();
         let mut conditions = Conditions::default();
-        conditions.observe(false, at(1));
-        conditions.observe(true, at(5));
-        conditions.observe(true, at(9));
+        let mut health = Health::default();
+        conditions.observe(false, &health, at(1));
+        conditions.observe(true, &health, at(5));
+        conditions.observe(true, &health, at(9));
         let list = conditions.list(Some(at(9)));
         assert_eq!(list[3]["status"], "True");
         assert_eq!(list[3]["lastTransitionTime"], "1970-01-01T00:00:05Z");
         assert_eq!(list[3]["lastHeartbeatTime"], "1970-01-01T00:00:09Z");
         assert_eq!(list[0]["lastTransitionTime"], "1970-01-01T00:00:01Z");
+        health.pressures.insert(Pressure::Disk);
+        health.shutting_down = true;
+        conditions.observe(true, &health, at(20));
+        let list = conditions.list(None);
+        assert_eq!((list[1]["status"].as_str(), list[1]["reason"].as_str()), (Some("True"), Some("KubeletHasDiskPressure")));
+        assert_eq!((list[3]["status"].as_str(), list[3]["message"].as_str()), (Some("False"), Some("node is shutting down")));
+        assert_eq!(list[3]["lastTransitionTime"], "1970-01-01T00:00:20Z");
     }
 
     #[test]
@@ -199,7 +230,7 @@ mod tests {
             {"type": "DiskPressure", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"},
         ]}});
         let mut conditions = Conditions::of(&node);
-        conditions.observe(true, Timestamp::UNIX_EPOCH);
+        conditions.observe(true, &Health::default(), Timestamp::UNIX_EPOCH);
         let list = conditions.list(None);
         assert_eq!(list[3]["lastTransitionTime"], "1970-01-01T00:00:00Z");
         assert_eq!(list[1]["lastTransitionTime"], "2026-01-01T00:00:00Z");

@@ -69,7 +69,13 @@ impl Worker {
             }
             Action::StopSandbox { id } => runtime.stop_sandbox(id).await,
             Action::RemoveSandbox { id } => runtime.remove_sandbox(id).await,
-            Action::Remove { id } => runtime.remove_container(id).await,
+            Action::Remove { id } => {
+                let removed = runtime.remove_container(id).await;
+                if removed.is_ok() {
+                    remove_log(observed, id).await;
+                }
+                removed
+            }
         };
         if let Err(error) = done {
             tracing::warn!(pod = model::describe(pod), ?action, %error, "an action failed; it is planned again");
@@ -168,7 +174,8 @@ impl Worker {
         let seen = mounts::mounts(&self.options, pod, spec, attempt, &folders, &environment, &address).map_err(refused)?;
         let memory_capacity = self.options.capacity.memory_bytes;
         let processes = processes(pod, &spec.name, observed);
-        let parts = Parts { image, environment, mounts: seen, attempt, memory_capacity, processes };
+        let seccomp = config::seccomp(&self.options, pod, spec);
+        let parts = Parts { image, environment, mounts: seen, attempt, memory_capacity, processes, seccomp };
         let config = config::container(pod, spec, parts);
         let runtime = &self.options.runtime;
         let words = |error: RuntimeError| match error {
@@ -314,6 +321,16 @@ impl Worker {
         if let Err(error) = volumes::prepare(&access, pod, &folder, &sources).await {
             tracing::debug!(pod = model::describe(pod), error, "cannot refresh the pod's volumes");
         }
+    }
+}
+
+/// Nobody can ask for the log of a container that is gone.
+async fn remove_log(observed: &Observed, id: &str) {
+    let Some(container) = observed.containers.iter().find(|container| container.id == id) else { return };
+    let log = container.log_path.clone();
+    let removed = tokio::task::spawn_blocking(move || crate::log_rotation::remove(&log));
+    if let Ok(Err(error)) = removed.await {
+        tracing::warn!(container = id, %error, "cannot remove the log of a container that is gone");
     }
 }
 

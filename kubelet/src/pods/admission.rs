@@ -7,8 +7,13 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 
 use super::{
+    config,
     model::{self, Ended},
     resize::{self, Amount, Room},
+};
+use crate::{
+    eviction::rank::is_critical,
+    health::{Health, Pressure},
 };
 
 /// Kernel parameters that are a pod's own and harm nobody else.
@@ -29,7 +34,7 @@ const SAFE_SYSCTLS: [&str; 12] = [
 ];
 
 fn refusal(reason: &str, message: impl Into<String>) -> Option<Ended> {
-    Some(Ended { reason: reason.to_owned(), message: message.into(), refused: true })
+    Some(Ended { reason: reason.to_owned(), message: message.into(), refused: true, ..Ended::default() })
 }
 
 /// Ports of the node that a pod takes.
@@ -47,6 +52,35 @@ fn collide(one: &ContainerPort, other: &ContainerPort) -> bool {
     one.host_port == other.host_port
         && protocol(one) == protocol(other)
         && (every(&one.host_ip) || every(&other.host_ip) || one.host_ip == other.host_ip)
+}
+
+/// Why the node takes no pod at all now, or not this one.
+pub fn refuse_for_health(pod: &Pod, health: &Health) -> Option<Ended> {
+    if health.shutting_down {
+        return refusal("NodeShutdown", "Pod was rejected as the node is shutting down.");
+    }
+    if health.pressures.is_empty() || is_critical(pod) {
+        return None;
+    }
+    // Who asked for memory may have what it asked for; who asked for none would be the first to go.
+    let only_memory = health.pressures.iter().eq([&Pressure::Memory]);
+    if only_memory && (config::qos_class(pod) != "BestEffort" || tolerates(pod, "node.kubernetes.io/memory-pressure")) {
+        return None;
+    }
+    let conditions: Vec<_> = health.pressures.iter().map(|pressure| pressure.condition()).collect();
+    refusal("Evicted", format!("The node had condition: [{}]. ", conditions.join(" ")))
+}
+
+/// Whether a pod tolerates a taint without a value that keeps pods from being scheduled.
+fn tolerates(pod: &Pod, taint: &str) -> bool {
+    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    tolerations.iter().any(|toleration| {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let exists = text(&toleration.operator) == "Exists";
+        let fits = text(&toleration.key) == taint || (exists && text(&toleration.key).is_empty());
+        let effect = text(&toleration.effect);
+        fits && (exists || text(&toleration.value).is_empty()) && (effect.is_empty() || effect == "NoSchedule")
+    })
 }
 
 /// Why the node does not take a pod, beside others that have not ended.
@@ -116,6 +150,31 @@ mod tests {
             let others: Vec<_> = (0..here).map(|_| Arc::new(Pod::default())).collect();
             assert_eq!(refuse(&pod, &room, &others, 110).map(|ended| ended.reason).as_deref(), wanted, "{:?}", pod.spec);
         }
+    }
+
+    #[test]
+    fn a_node_under_pressure_takes_few_and_one_that_goes_down_none() {
+        let pod = |spec: serde_json::Value| serde_json::from_value::<Pod>(json!({"spec": spec})).unwrap();
+        let plain = pod(json!({"containers": [{"name": "a"}]}));
+        let asking = pod(json!({"containers": [{"name": "a", "resources": {"requests": {"memory": "1Mi"}}}]}));
+        let critical = pod(json!({"priority": 2_000_000_000, "containers": [{"name": "a"}]}));
+        let tolerations = json!([{"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"}]);
+        let tolerating = pod(json!({"containers": [{"name": "a"}], "tolerations": tolerations}));
+        let reason = |pod: &Pod, pressures: &[Pressure], shutting_down| {
+            let health = Health { shutting_down, pressures: pressures.iter().copied().collect() };
+            refuse_for_health(pod, &health).map(|ended| ended.reason)
+        };
+        let evicted = Some("Evicted".to_owned());
+        for (pod, memory, disk) in
+            [(&plain, &evicted, &evicted), (&asking, &None, &evicted), (&critical, &None, &None), (&tolerating, &None, &evicted)]
+        {
+            assert_eq!((&reason(pod, &[Pressure::Memory], false), &reason(pod, &[Pressure::Disk], false)), (memory, disk));
+            assert_eq!(reason(pod, &[], false), None);
+            assert_eq!(reason(pod, &[], true).as_deref(), Some("NodeShutdown"));
+        }
+        let both = Health { shutting_down: false, pressures: [Pressure::Disk, Pressure::Memory].into() };
+        let told = refuse_for_health(&asking, &both).map(|ended| ended.message);
+        assert_eq!(told.as_deref(), Some("The node had condition: [MemoryPressure DiskPressure]. "));
     }
 
     #[test]

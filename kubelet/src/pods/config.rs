@@ -1,9 +1,12 @@
 //! From a pod's specification to what the runtime is asked for. Pure.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::{
-    api::core::v1::{Container as ContainerSpec, ContainerPort, Pod, ResourceRequirements},
+    api::core::v1::{Container as ContainerSpec, ContainerPort, Pod, ResourceRequirements, SeccompProfile},
     apimachinery::pkg::api::resource::Quantity as QuantityText,
 };
 use kontiki_api::quantity::Quantity;
@@ -163,6 +166,25 @@ pub struct Parts {
     pub memory_capacity: u64,
     /// Whose processes it sees.
     pub processes: Processes,
+    /// Which system calls it is refused.
+    pub seccomp: Seccomp,
+}
+
+/// Which system calls a container is refused: its own choice, else the pod's, else the node's.
+pub fn seccomp(options: &Options, pod: &Pod, spec: &ContainerSpec) -> Seccomp {
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let own = spec.security_context.as_ref().and_then(|own| own.seccomp_profile.as_ref());
+    let profile = own.or_else(|| of_pod.and_then(|own| own.seccomp_profile.as_ref()));
+    seccomp_of(profile, options.configuration.seccomp_default, &options.root.join("seccomp"))
+}
+
+fn seccomp_of(profile: Option<&SeccompProfile>, by_default: bool, folder: &Path) -> Seccomp {
+    match profile.map(|profile| (profile.type_.as_str(), profile.localhost_profile.as_deref())) {
+        Some(("RuntimeDefault", _)) => Seccomp::RuntimeDefault,
+        Some(("Localhost", Some(name))) => Seccomp::Localhost(folder.join(name)),
+        None if by_default => Seccomp::RuntimeDefault,
+        _ => Seccomp::Unconfined,
+    }
 }
 
 /// Why a container may not run although its image is there: it would be root and says that it must not.
@@ -205,11 +227,6 @@ pub fn container(pod: &Pod, spec: &ContainerSpec, parts: Parts) -> ContainerConf
         ("io.kubernetes.pod.uid", model::uid(pod)),
         ("io.kubernetes.container.name", &spec.name),
     ];
-    let seccomp = security.seccomp_profile.as_ref().or(pod_security.seccomp_profile.as_ref());
-    let seccomp = seccomp.map_or(Seccomp::Unconfined, |profile| match profile.type_.as_str() {
-        "RuntimeDefault" => Seccomp::RuntimeDefault,
-        _ => Seccomp::Unconfined,
-    });
     let stop_signal = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone());
     let mut supplemental_groups = pod_security.supplemental_groups.unwrap_or_default();
     supplemental_groups.extend(pod_security.fs_group);
@@ -236,7 +253,7 @@ pub fn container(pod: &Pod, spec: &ContainerSpec, parts: Parts) -> ContainerConf
         processes: parts.processes,
         unmasked_proc: security.proc_mount.as_deref() == Some("Unmasked"),
         merge_image_groups: pod_security.supplemental_groups_policy.as_deref() != Some("Strict"),
-        seccomp,
+        seccomp: parts.seccomp,
         stop_signal: stop_signal.unwrap_or_default(),
         image: parts.image,
         env: parts.environment,
@@ -284,6 +301,21 @@ mod tests {
         assert_eq!(refusal(must_not.clone(), "").as_deref(), Some(wanted));
         assert!(refusal(must_not, "nginx").unwrap().contains("non-numeric user (nginx), cannot verify"));
         assert!(refusal(json!({"runAsNonRoot": true, "runAsUser": 0}), "5").unwrap().starts_with("container's runAsUser breaks"));
+    }
+
+    #[test]
+    fn profiles_lie_in_a_folder_of_the_kubelets() {
+        let of = |profile: Option<(&str, &str)>, by_default| {
+            let profile = profile.map(|(kind, name)| SeccompProfile {
+                type_: kind.to_owned(),
+                localhost_profile: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            });
+            seccomp_of(profile.as_ref(), by_default, Path::new("/k/seccomp"))
+        };
+        assert_eq!(of(Some(("Localhost", "a/b.json")), false), Seccomp::Localhost("/k/seccomp/a/b.json".into()));
+        assert_eq!(of(Some(("RuntimeDefault", "")), false), Seccomp::RuntimeDefault);
+        assert_eq!(of(Some(("Unconfined", "")), true), Seccomp::Unconfined);
+        assert_eq!((of(None, false), of(None, true)), (Seccomp::Unconfined, Seccomp::RuntimeDefault));
     }
 
     #[test]

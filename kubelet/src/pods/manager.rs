@@ -12,18 +12,19 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    all::Pods,
     environment::Service,
-    model,
+    handle::Handle,
+    model::{self, Ended},
     worker::{Desired, Shared, Worker},
 };
 use crate::{
     Options,
+    health::NodeHealth,
     runtime::Runtime,
+    static_pods,
     volumes::{Tokens, objects::Objects},
 };
-
-/// The pods that are bound to this node.
-pub type Pods = Reflector<Pod>;
 
 /// How long what no pod claims may take to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
@@ -37,6 +38,8 @@ pub struct Manager {
     recorder: Recorder,
     tokens: Arc<Tokens>,
     objects: Arc<Objects>,
+    health: NodeHealth,
+    handle: Handle,
 }
 
 struct Running {
@@ -45,18 +48,42 @@ struct Running {
     task: tokio::task::JoinHandle<()>,
 }
 
+impl Running {
+    /// Whether it works for a pod of the same name.
+    fn has_name_of(&self, pod: &Pod) -> bool {
+        let own = &self.desired.borrow().pod;
+        !self.task.is_finished() && model::namespace(own) == model::namespace(pod) && model::name(own) == model::name(pod)
+    }
+}
+
 impl Manager {
     /// Begins to follow the node's pods.
-    pub fn start(options: Options, cancel: CancellationToken) -> Self {
+    pub fn start(options: Options, health: NodeHealth, recorder: Recorder, cancel: CancellationToken) -> Self {
         let changed = Arc::new(Notify::new());
-        let notify = Arc::clone(&changed);
+        let mirrors = Arc::new(Notify::new());
+        let ring = {
+            let (changed, mirrors) = (Arc::clone(&changed), Arc::clone(&mirrors));
+            move || {
+                changed.notify_one();
+                mirrors.notify_one();
+            }
+        };
+        let news = ring.clone();
         let ours = ReflectorOptions { field_selector: format!("spec.nodeName={}", options.node_name), ..Default::default() };
-        let pods = Reflector::start(options.client.clone(), PODS, ours, move |_| notify.notify_one(), cancel.clone());
+        let api = Reflector::start(options.client.clone(), PODS, ours, move |_| news(), cancel.clone());
+        let folder = options.configuration.static_pods.clone();
+        let statics = static_pods::start(folder, options.node_name.clone(), ring, cancel.clone());
+        let pods = Pods::new(api, statics, mirrors);
         let all = ReflectorOptions::default();
-        let services = Reflector::start(options.client.clone(), SERVICES, all, |_| {}, cancel.clone());
-        let recorder = Recorder::start(options.client.clone(), "kubelet", &options.node_name, cancel);
+        let services = Reflector::start(options.client.clone(), SERVICES, all, |_| {}, cancel);
         let objects = Arc::new(Objects::new(options.client.clone()));
-        Self { options, pods, services, changed, recorder, tokens: Arc::default(), objects }
+        let handle = Handle::new(pods.clone(), Arc::clone(&changed));
+        Self { options, pods, services, changed, recorder, tokens: Arc::default(), objects, health, handle }
+    }
+
+    /// The way to the pods for other parts of the kubelet.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// The node's pods.
@@ -94,19 +121,24 @@ impl Manager {
         let pods = self.pods.list();
         for pod in &pods {
             let uid = model::uid(pod);
+            let ended = self.handle.ended(uid);
             match workers.get(uid).filter(|worker| !worker.task.is_finished()) {
                 Some(worker) => {
                     worker.desired.send_if_modified(|desired| {
-                        let changed = !Arc::ptr_eq(&desired.pod, pod);
+                        let changed = !Arc::ptr_eq(&desired.pod, pod) || desired.ended != ended;
                         desired.pod = Arc::clone(pod);
+                        desired.ended = ended;
                         changed
                     });
                 }
+                // A file that has changed is another pod of the same name, which waits for the end of the one before.
+                None if model::is_static(pod) && workers.values().any(|worker| worker.has_name_of(pod)) => {}
                 None => {
-                    workers.insert(uid.to_owned(), self.start_worker(Arc::clone(pod), cancel));
+                    workers.insert(uid.to_owned(), self.start_worker(Arc::clone(pod), ended, cancel));
                 }
             }
         }
+        self.handle.keep(|uid| pods.iter().any(|pod| model::uid(pod) == uid));
         for (uid, worker) in workers.iter() {
             if !pods.iter().any(|pod| model::uid(pod) == uid) {
                 worker.desired.send_if_modified(|desired| !std::mem::replace(&mut desired.removed, true));
@@ -114,8 +146,8 @@ impl Manager {
         }
     }
 
-    fn start_worker(&self, pod: Arc<Pod>, cancel: &CancellationToken) -> Running {
-        let (desired, receiver) = watch::channel(Desired { pod, removed: false });
+    fn start_worker(&self, pod: Arc<Pod>, ended: Option<Ended>, cancel: &CancellationToken) -> Running {
+        let (desired, receiver) = watch::channel(Desired { pod, removed: false, ended });
         let wake = Arc::new(Notify::new());
         let shared = Shared {
             options: self.options.clone(),
@@ -123,6 +155,7 @@ impl Manager {
             tokens: Arc::clone(&self.tokens),
             pods: self.pods.clone(),
             objects: Arc::clone(&self.objects),
+            health: self.health.clone(),
         };
         let worker = Worker::new(shared, self.recorder.clone(), Arc::clone(&wake));
         let task = tokio::spawn(Arc::new(worker).run(receiver, cancel.clone()));

@@ -6,9 +6,11 @@
 
 mod act;
 mod admission;
+mod all;
 pub mod back_off;
 pub mod config;
 pub mod environment;
+mod handle;
 mod hooks;
 mod manager;
 pub mod model;
@@ -22,4 +24,4 @@ mod room;
 pub mod status;
 mod worker;
 
-pub use self::manager::{Manager, Pods};
+pub use self::{all::Pods, handle::Handle, manager::Manager};

@@ -1,14 +1,16 @@
 //! What a worker knows of its pod beside the API's object, and small questions about that object.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, EphemeralContainer, Pod, ResourceRequirements};
+use kontiki_client::events::ObjectReference;
 
 use super::resize::Allocation;
 use crate::{
     probes::Verdicts,
     runtime::{Container, ContainerState, Sandbox},
+    static_pods::{HASH, MIRROR, annotation},
 };
 
 /// What the runtime has of a pod.
@@ -69,7 +71,7 @@ pub struct Failure {
 }
 
 /// Why a pod is over although its containers may not be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
     /// Kubernetes' word, such as `DeadlineExceeded`.
     pub reason: String,
@@ -77,6 +79,10 @@ pub struct Ended {
     pub message: String,
     /// Whether the node never took it.
     pub refused: bool,
+    /// How long its containers may take, where that is not the pod's own choice.
+    pub grace: Option<Duration>,
+    /// Whether the node ended it for the node's sake: controllers may count such an end otherwise than a failure.
+    pub is_disruption: bool,
 }
 
 /// What a worker remembers from look to look.
@@ -106,6 +112,19 @@ pub struct Memory {
 /// `name_namespace(uid)`, as events and messages name a pod.
 pub fn describe(pod: &Pod) -> String {
     format!("{}_{}({})", name(pod), namespace(pod), uid(pod))
+}
+
+/// The pod, or one of its containers, as events refer to it.
+pub fn reference(pod: &Pod, spec: Option<&ContainerSpec>) -> ObjectReference {
+    let part = spec.map(|spec| format!("spec.{}{{{}}}", list_of(pod, &spec.name), spec.name));
+    ObjectReference {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        namespace: namespace(pod).to_owned(),
+        name: name(pod).to_owned(),
+        uid: uid(pod).to_owned(),
+        field_path: part.unwrap_or_default(),
+    }
 }
 
 /// Name of the pod.
@@ -175,6 +194,11 @@ pub fn restart_policy(pod: &Pod) -> &str {
 /// Whether the pod shares the node's network.
 pub fn host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
+}
+
+/// Whether the pod comes from a file on the node.
+pub fn is_static(pod: &Pod) -> bool {
+    annotation(pod, HASH).is_some() && annotation(pod, MIRROR).is_none()
 }
 
 /// Whether somebody deleted the pod.

@@ -89,9 +89,9 @@ impl Plan {
 pub fn plan(pod: &Pod, removed: bool, observed: &Observed, memory: &Memory, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     if removed || model::is_deleted(pod) {
-        take_down(pod, removed, observed, &mut plan);
+        take_down(pod, removed, observed, memory, &mut plan);
     } else if memory.ended.is_some() || is_over(pod, observed) {
-        end(pod, observed, &mut plan);
+        end(pod, observed, memory, &mut plan);
     } else {
         run(pod, observed, memory, now, &mut plan);
     }
@@ -145,6 +145,12 @@ fn grace(pod: &Pod) -> Duration {
     Duration::from_secs(u64::try_from(model::grace_seconds(pod)).unwrap_or(0))
 }
 
+/// The time that the pod asks for, or less where the node has less.
+fn last_grace(pod: &Pod, memory: &Memory) -> Duration {
+    let given = memory.ended.as_ref().and_then(|ended| ended.grace);
+    given.map_or_else(|| grace(pod), |given| given.min(grace(pod)))
+}
+
 /// Stops what runs; says whether anything does. Sidecars go after the others, in reverse order.
 fn stop_all(pod: &Pod, observed: &Observed, grace: Duration, plan: &mut Plan) -> bool {
     let running: Vec<_> = observed.containers.iter().filter(|container| container.state == ContainerState::Running).collect();
@@ -161,9 +167,13 @@ fn stop_all(pod: &Pod, observed: &Observed, grace: Duration, plan: &mut Plan) ->
 }
 
 /// The pod is deleted: everything goes.
-fn take_down(pod: &Pod, removed: bool, observed: &Observed, plan: &mut Plan) {
-    // A pod that vanished from the API without ceremony was deleted by force.
-    let grace = if removed && !model::is_deleted(pod) { Duration::from_secs(1) } else { grace(pod) };
+fn take_down(pod: &Pod, removed: bool, observed: &Observed, memory: &Memory, plan: &mut Plan) {
+    // A pod that vanished from the API without ceremony was deleted by force. One whose file went ends in order.
+    let grace = if removed && !model::is_deleted(pod) && !model::is_static(pod) {
+        Duration::from_secs(1)
+    } else {
+        last_grace(pod, memory)
+    };
     if stop_all(pod, observed, grace, plan) {
         return;
     }
@@ -178,8 +188,8 @@ fn take_down(pod: &Pod, removed: bool, observed: &Observed, plan: &mut Plan) {
 }
 
 /// The pod is over: nothing runs any more, logs stay.
-fn end(pod: &Pod, observed: &Observed, plan: &mut Plan) {
-    if stop_all(pod, observed, grace(pod), plan) {
+fn end(pod: &Pod, observed: &Observed, memory: &Memory, plan: &mut Plan) {
+    if stop_all(pod, observed, last_grace(pod, memory), plan) {
         return;
     }
     let ready = observed.sandboxes.iter().filter(|sandbox| sandbox.state == SandboxState::Ready);

@@ -14,6 +14,8 @@ use rand::Rng;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::Pods;
+
 /// First and longest pause after an error.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
@@ -28,6 +30,8 @@ pub struct Target {
     pub name: String,
     /// UID of the pod: another one of the same name gets nothing.
     pub uid: String,
+    /// Knows under which UID the API has it.
+    pub pods: Pods,
     /// Set when the API has something else than what was sent last.
     pub again: Arc<AtomicBool>,
 }
@@ -54,7 +58,15 @@ pub async fn run(target: Target, mut statuses: watch::Receiver<Value>, sent: wat
         let status = statuses.borrow_and_update().clone();
         let again = target.again.swap(false, Ordering::AcqRel);
         if !status.is_null() && (again || *sent.borrow() != status) {
-            let patch = Patch::Merge(json!({ "metadata": { "uid": target.uid }, "status": status }));
+            let Some(uid) = target.pods.api_uid(&target.namespace, &target.name, &target.uid) else {
+                // A static pod that has no mirror yet: its coming is news, and then this is told.
+                sent.send_replace(status);
+                if statuses.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let patch = Patch::Merge(json!({ "metadata": { "uid": uid }, "status": status }));
             match target.client.patch::<Value>(PODS, &target.namespace, &target.name, Some("status"), patch).await {
                 Ok(_) => {
                     sent.send_replace(status);

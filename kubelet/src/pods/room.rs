@@ -22,7 +22,9 @@ impl Worker {
             return;
         }
         let others = self.others(pod);
-        if let Some(refused) = admission::refuse(pod, &self.room(&others), &others, self.options.capacity.pods) {
+        let unwell = admission::refuse_for_health(pod, &self.health.now());
+        let refused = || admission::refuse(pod, &self.room(&others), &others, self.options.capacity.pods);
+        if let Some(refused) = unwell.or_else(refused) {
             self.event(pod, EventType::Warning, &refused.reason, &refused.message);
             let message = format!("Pod was rejected: {}", refused.message);
             self.memory.lock().ended = Some(Ended { message, ..refused });

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
 use kontiki_api::resources::PODS;
 use kontiki_client::{
     DeleteOptions,
-    events::{EventType, ObjectReference, Recorder},
+    events::{EventType, Recorder},
     reflector::Reflector,
 };
 use parking_lot::Mutex;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Pods,
     environment::Service,
-    model::{self, Memory, Observed},
+    model::{self, Ended, Memory, Observed},
     plan::{self, Plan},
     reporter,
     resize::Allocation,
@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     Options,
+    health::NodeHealth,
     probes::{self, Asker, Kind, Told, Verdicts},
     runtime::{Container, ContainerState},
     volumes::{
@@ -49,6 +50,8 @@ pub struct Desired {
     pub pod: Arc<Pod>,
     /// Whether the API no longer has it.
     pub removed: bool,
+    /// Whether and why the node ends it.
+    pub ended: Option<Ended>,
 }
 
 /// What all workers of a node have in common. Cheap to clone.
@@ -64,6 +67,8 @@ pub struct Shared {
     pub pods: Pods,
     /// ConfigMaps and Secrets that are followed.
     pub objects: Arc<Objects>,
+    /// How the node is.
+    pub health: NodeHealth,
 }
 
 /// The worker's lasting parts.
@@ -76,6 +81,7 @@ pub struct Worker {
     /// Tells of changes of the objects that the pod refers to.
     pub(super) objects: Arc<Objects>,
     pub(super) user: User,
+    pub(super) health: NodeHealth,
     pub(super) memory: Mutex<Memory>,
     recorder: Recorder,
     /// Rung when the runtime or a probe has news.
@@ -101,7 +107,7 @@ impl Drop for Prober {
 
 impl Worker {
     pub(super) fn new(shared: Shared, recorder: Recorder, wake: Arc<Notify>) -> Self {
-        let Shared { options, services, tokens, pods, objects } = shared;
+        let Shared { options, services, tokens, pods, objects, health } = shared;
         let user = User { wake: Arc::clone(&wake), ..User::default() };
         Self {
             options,
@@ -110,6 +116,7 @@ impl Worker {
             pods,
             objects,
             user,
+            health,
             memory: Mutex::default(),
             recorder,
             wake,
@@ -134,6 +141,7 @@ impl Worker {
             namespace: model::namespace(&first).to_owned(),
             name: model::name(&first).to_owned(),
             uid: model::uid(&first).to_owned(),
+            pods: self.pods.clone(),
             again: Arc::default(),
         };
         let again = Arc::clone(&target.again);
@@ -211,6 +219,9 @@ impl Worker {
         self.take_news();
         self.keep_probing(pod, &observed);
         self.check_deadline(pod, now);
+        if let Some(ended) = &desired.ended {
+            self.memory.lock().ended.get_or_insert_with(|| ended.clone());
+        }
         self.read_messages(pod, &observed);
         let memory = {
             let mut memory = self.memory.lock();
@@ -293,7 +304,7 @@ impl Worker {
         let mut memory = self.memory.lock();
         if plan::deadline(pod, &memory).is_some_and(|deadline| deadline <= now) && memory.ended.is_none() {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            memory.ended = Some(model::Ended { reason: "DeadlineExceeded".to_owned(), message, refused: false });
+            memory.ended = Some(model::Ended { reason: "DeadlineExceeded".to_owned(), message, ..model::Ended::default() });
         }
     }
 
@@ -385,7 +396,7 @@ impl Worker {
 
     /// What a prober calls; it must not keep the worker alive.
     fn teller(&self, pod: &Pod, spec: &ContainerSpec, id: &str) -> probes::Tell {
-        let (recorder, object) = (self.recorder.clone(), reference(pod, Some(spec)));
+        let (recorder, object) = (self.recorder.clone(), model::reference(pod, Some(spec)));
         let (wake, id) = (Arc::clone(&self.wake), id.to_owned());
         let found = self.news.clone();
         Arc::new(move |kind, told| match told {
@@ -401,25 +412,12 @@ impl Worker {
 
     /// Records an event of the pod.
     pub(super) fn event(&self, pod: &Pod, kind: EventType, reason: &str, message: &str) {
-        self.recorder.event(&reference(pod, None), kind, reason, message);
+        self.recorder.event(&model::reference(pod, None), kind, reason, message);
     }
 
     /// Records an event of a container.
     pub(super) fn container_event(&self, pod: &Pod, spec: &ContainerSpec, kind: EventType, reason: &str, message: &str) {
-        self.recorder.event(&reference(pod, Some(spec)), kind, reason, message);
-    }
-}
-
-/// The pod, or one of its containers, as events refer to it.
-fn reference(pod: &Pod, spec: Option<&ContainerSpec>) -> ObjectReference {
-    let part = spec.map(|spec| format!("spec.{}{{{}}}", model::list_of(pod, &spec.name), spec.name));
-    ObjectReference {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        namespace: model::namespace(pod).to_owned(),
-        name: model::name(pod).to_owned(),
-        uid: model::uid(pod).to_owned(),
-        field_path: part.unwrap_or_default(),
+        self.recorder.event(&model::reference(pod, Some(spec)), kind, reason, message);
     }
 }
 
@@ -444,6 +442,7 @@ fn is_urgent(before: &Desired, after: &Desired) -> bool {
     before.removed != after.removed
         || model::is_deleted(&before.pod) != model::is_deleted(&after.pod)
         || grace(before) != grace(after)
+        || before.ended != after.ended
 }
 
 fn wait_until(at: Timestamp) -> Duration {

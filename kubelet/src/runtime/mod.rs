@@ -196,6 +196,8 @@ pub enum Seccomp {
     Unconfined,
     /// Those that the runtime holds to be dangerous.
     RuntimeDefault,
+    /// Those that a file on the node says.
+    Localhost(PathBuf),
 }
 
 /// Whether a sandbox can hold containers.
@@ -404,10 +406,12 @@ pub struct NodeStats {
     pub pods: Usage,
     /// CPU time and memory of everything on the node.
     pub node: Usage,
-    /// File system of containers and volumes.
+    /// File system of images and containers.
     pub file_system: FileSystem,
     /// Bytes of all images.
     pub image_bytes: u64,
+    /// Bytes of memory that are left, where it can be known.
+    pub memory_available: Option<u64>,
 }
 
 /// What runs containers.
@@ -434,6 +438,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn remove_container(&self, id: &str) -> Result<(), RuntimeError>;
     /// All containers of the node.
     async fn list_containers(&self) -> Result<Vec<Container>, RuntimeError>;
+    /// Goes on with a running container's log in a new file: the one before was given another name.
+    async fn reopen_log(&self, id: &str) -> Result<(), RuntimeError>;
     /// Runs a command in a container and waits for it.
     async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecResult, RuntimeError>;
     /// Runs a command in a container with its streams attached.

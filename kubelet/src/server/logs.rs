@@ -1,5 +1,7 @@
 //! Container logs: CRI's format in, what the container wrote out.
 
+mod reader;
+
 use std::{
     io::{self, Read, Seek, SeekFrom},
     path::Path,
@@ -15,13 +17,12 @@ use hyper::body::Frame;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use self::reader::Reader;
 use super::{Body, Query, text};
 use crate::runtime::{Container, ContainerState, Runtime};
 
 /// How often a followed log is looked at.
 const FOLLOW_PERIOD: Duration = Duration::from_millis(100);
-/// Bytes read at once.
-const CHUNK_BYTES: usize = 64 * 1024;
 /// Pieces that wait for a slow reader.
 const PIECES_MAX: usize = 8;
 
@@ -141,8 +142,8 @@ pub fn answer(runtime: &Arc<dyn Runtime>, container: Container, query: &Query) -
 }
 
 async fn send(runtime: Arc<dyn Runtime>, container: Container, wanted: Wanted, sender: mpsc::Sender<io::Result<Bytes>>) {
-    let mut position = match begin(&container.log_path, wanted.tail).await {
-        Ok(position) => position,
+    let mut log = match Reader::open(container.log_path.clone(), wanted.tail).await {
+        Ok(log) => log,
         Err(error) => {
             // Whoever asked may have gone.
             let _ = sender.send(Err(error)).await;
@@ -156,11 +157,10 @@ async fn send(runtime: Arc<dyn Runtime>, container: Container, wanted: Wanted, s
         // Asked before reading, so that what was written before the end is read after it.
         let over = !follow || has_ended(&runtime, &container.id).await;
         loop {
-            let Ok(chunk) = read_at(&container.log_path, position).await else { return };
+            let Ok(chunk) = log.next().await else { return };
             if chunk.is_empty() {
                 break;
             }
-            position += chunk.len() as u64;
             rest.extend_from_slice(&chunk);
             let whole = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
             let mut out = Vec::new();
@@ -185,22 +185,6 @@ async fn send(runtime: Arc<dyn Runtime>, container: Container, wanted: Wanted, s
 async fn has_ended(runtime: &Arc<dyn Runtime>, id: &str) -> bool {
     let containers = runtime.list_containers().await.unwrap_or_default();
     containers.iter().find(|container| container.id == id).is_none_or(|container| container.state != ContainerState::Running)
-}
-
-async fn begin(path: &Path, tail: Option<usize>) -> io::Result<u64> {
-    let Some(lines) = tail else { return Ok(0) };
-    let path = path.to_owned();
-    let offset = tokio::task::spawn_blocking(move || tail_offset(&mut std::fs::File::open(path)?, lines));
-    offset.await.map_err(io::Error::other)?
-}
-
-async fn read_at(path: &Path, position: u64) -> io::Result<Vec<u8>> {
-    use tokio::io::{AsyncReadExt, AsyncSeekExt};
-    let mut file = tokio::fs::File::open(path).await?;
-    file.seek(SeekFrom::Start(position)).await?;
-    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-    file.take(CHUNK_BYTES as u64).read_to_end(&mut chunk).await?;
-    Ok(chunk)
 }
 
 /// The end of a log as text, for a termination message.

@@ -26,6 +26,9 @@ use parking_lot::Mutex;
 
 use crate::pods::{environment::Sources, model};
 
+/// Folder of the volumes that begin empty, among a pod's.
+const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
+
 /// Service-account tokens of the pods here, by what they are for, until most of their time is over.
 #[derive(Default)]
 pub struct Tokens(Mutex<HashMap<String, (String, Instant)>>);
@@ -86,7 +89,7 @@ async fn one(access: &Access<'_>, pod: &Pod, volume: &Volume, folder: &Path, sou
     }
     let plugin = |kind: &str| folder.join(format!("kubernetes.io~{kind}")).join(&volume.name);
     if let Some(empty) = &volume.empty_dir {
-        let path = plugin("empty-dir");
+        let path = folder.join(EMPTY_DIR).join(&volume.name);
         let memory = empty.medium.as_deref() == Some("Memory");
         let limit = empty.size_limit.as_ref().and_then(|limit| limit.0.parse::<kontiki_api::quantity::Quantity>().ok());
         empty_dir(&path, memory, limit.map(|limit| limit.whole()), group).map_err(|error| error.to_string())?;
@@ -169,6 +172,11 @@ pub fn changes(pod: &Pod) -> bool {
     volumes.iter().any(|volume| {
         volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some() || volume.downward_api.is_some()
     })
+}
+
+/// Folder of a volume that begins empty.
+pub fn empty_dir_folder(root: &Path, pod: &Pod, volume: &str) -> PathBuf {
+    folder(root, pod).join(EMPTY_DIR).join(volume)
 }
 
 /// Folder of a pod's volumes.

@@ -10,6 +10,7 @@ use super::{
     records::{self, ContainerRecord},
     rootfs,
     sandbox::now,
+    seccomp,
     spec::{self, PidNamespace},
 };
 use crate::{
@@ -100,6 +101,7 @@ impl Embedded {
             own_cgroups: version == Version::V2 && !config.privileged,
             groups: if version == Version::V1 { options.hierarchies.named(&record.cgroup) } else { Vec::new() },
             capabilities: own_capabilities(),
+            seccomp: seccomp::local(&config.seccomp)?,
         };
         let spec = spec::spec(&image.config, config, &user, &place);
         fs::write(folder.join("config.json"), serde_json::to_vec(&spec)?).context("write the container's configuration")

@@ -13,6 +13,7 @@ mod names;
 mod records;
 mod rootfs;
 mod sandbox;
+mod seccomp;
 mod shim;
 mod spec;
 mod state;
@@ -21,6 +22,7 @@ mod stats;
 use std::{collections::BTreeSet, fs, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use kontiki_shim::protocol::Request;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
@@ -153,6 +155,12 @@ impl Runtime for Embedded {
 
     async fn list_containers(&self) -> Result<Vec<Container>, RuntimeError> {
         Ok(self.shared.state.containers())
+    }
+
+    async fn reopen_log(&self, id: &str) -> Result<(), RuntimeError> {
+        let record = self.shared.state.container(id).ok_or_else(|| RuntimeError::NotFound(format!("container {id}")))?;
+        let reopened = self.shim(&record.sandbox_id).ask(Request::ReopenLog { id: id.to_owned() }, Vec::new()).await;
+        reopened.map(drop).map_err(|error| failed("reopen log", error))
     }
 
     async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecResult, RuntimeError> {

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::rootfs::User;
+use super::{rootfs::User, seccomp};
 use crate::{
     images::ImageConfig,
-    runtime::{ContainerConfig, Mount, Propagation, Seccomp},
+    runtime::{ContainerConfig, Mount, Propagation},
 };
 
 /// Where the parts of a container lie.
@@ -30,6 +30,8 @@ pub struct Place<'a> {
     pub groups: Vec<(String, PathBuf)>,
     /// Capabilities that the node may give, a bit for each.
     pub capabilities: u64,
+    /// The seccomp profile that the container names, where it lies on the node.
+    pub seccomp: Option<Value>,
 }
 
 /// The PID namespace of a container.
@@ -251,12 +253,31 @@ fn namespaces(place: &Place<'_>) -> Vec<Value> {
     namespaces
 }
 
+/// Capabilities of the process before it becomes the container's: those that the container's own has, and the one that
+/// installs a filter where a process that may gain privileges gets one. Becoming the program takes that back.
+fn first_capabilities(config: &ContainerConfig, own: &[String], filtered: bool, known: u64) -> Vec<String> {
+    let mut first = own.to_vec();
+    let is_known =
+        ALL_CAPABILITIES.iter().position(|name| *name == seccomp::SYS_ADMIN).is_some_and(|bit| known & (1 << bit) != 0);
+    if filtered && is_known && may_gain(config) && !first.iter().any(|name| name == seccomp::SYS_ADMIN) {
+        first.push(seccomp::SYS_ADMIN.to_owned());
+    }
+    first
+}
+
+/// Whether a process may gain privileges by running a program.
+fn may_gain(config: &ContainerConfig) -> bool {
+    config.privileged || config.allow_privilege_escalation
+}
+
 /// The whole configuration.
 pub fn spec(image: &ImageConfig, config: &ContainerConfig, user: &User, place: &Place<'_>) -> Value {
     let held = capabilities(config, place.capabilities);
     let root = user.uid == 0;
     // A process that is not root holds only what it may gain; as other runtimes do without ambient ones.
     let effective: &[String] = if root { &held } else { &[] };
+    let filter = seccomp::profile(config, &held, place.seccomp.as_ref());
+    let effective = first_capabilities(config, effective, filter.is_some(), place.capabilities);
     let working_dir = [config.working_dir.as_str(), image.working_dir.as_str(), "/"];
     let working_dir = working_dir.into_iter().find(|dir| !dir.is_empty()).unwrap_or("/");
     let mut groups = if config.merge_image_groups { user.groups.clone() } else { Vec::new() };
@@ -274,7 +295,7 @@ pub fn spec(image: &ImageConfig, config: &ContainerConfig, user: &User, place: &
             "env": environment(image, config, place.hostname, &user.home),
             "cwd": working_dir,
             "capabilities": {"bounding": held, "effective": effective, "permitted": effective},
-            "noNewPrivileges": !(config.privileged || config.allow_privilege_escalation),
+            "noNewPrivileges": !may_gain(config),
             "oomScoreAdj": config.resources.oom_score_adj.unwrap_or(0),
         },
         "root": {"path": place.root, "readonly": config.read_only_root_filesystem},
@@ -289,8 +310,8 @@ pub fn spec(image: &ImageConfig, config: &ContainerConfig, user: &User, place: &
     if let Some(propagation) = root_propagation(&config.mounts) {
         spec["linux"]["rootfsPropagation"] = json!(propagation);
     }
-    if config.seccomp == Seccomp::RuntimeDefault && !config.privileged {
-        spec["annotations"] = json!({ kontiki_shim::protocol::SECCOMP: "RuntimeDefault" });
+    if let Some(filter) = filter {
+        spec["linux"]["seccomp"] = filter;
     }
     spec
 }
@@ -298,7 +319,7 @@ pub fn spec(image: &ImageConfig, config: &ContainerConfig, user: &User, place: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::Mount;
+    use crate::runtime::{Mount, Seccomp};
 
     fn words(list: &[&str]) -> Vec<String> {
         list.iter().map(|word| (*word).to_owned()).collect()
@@ -355,6 +376,7 @@ mod tests {
             own_cgroups: false,
             groups: Vec::new(),
             capabilities: u64::MAX,
+            seccomp: None,
         }
     }
 
@@ -370,6 +392,25 @@ mod tests {
         assert_eq!(with(Propagation::Private), (json!("rprivate"), Value::Null));
         assert_eq!(with(Propagation::HostToContainer), (json!("rslave"), json!("rslave")));
         assert_eq!(with(Propagation::Bidirectional), (json!("rshared"), json!("rshared")));
+    }
+
+    #[test]
+    fn who_installs_a_filter_may_do_so_and_keeps_nothing_of_it() {
+        let with = |seccomp, allow_privilege_escalation, privileged, uid| {
+            let config = ContainerConfig { seccomp, allow_privilege_escalation, privileged, ..ContainerConfig::default() };
+            let user = User { uid, ..User::default() };
+            let spec = spec(&ImageConfig::default(), &config, &user, &place(PidNamespace::New));
+            let has = |set: &str| {
+                let held = spec["process"]["capabilities"][set].as_array().cloned().unwrap_or_default();
+                held.contains(&json!("CAP_SYS_ADMIN"))
+            };
+            (spec["linux"]["seccomp"].is_object(), has("effective"), has("permitted"), has("bounding"))
+        };
+        assert_eq!(with(Seccomp::RuntimeDefault, true, false, 0), (true, true, true, false));
+        assert_eq!(with(Seccomp::RuntimeDefault, true, false, 1000), (true, true, true, false));
+        assert_eq!(with(Seccomp::RuntimeDefault, false, false, 0), (true, false, false, false));
+        assert_eq!(with(Seccomp::Unconfined, true, false, 0), (false, false, false, false));
+        assert_eq!(with(Seccomp::RuntimeDefault, true, true, 0), (false, true, true, true));
     }
 
     #[test]

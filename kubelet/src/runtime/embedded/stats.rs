@@ -1,11 +1,13 @@
 //! Figures of containers, pods and the node: from groups, interfaces and file systems.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
-
-use nix::sys::statvfs::statvfs;
+use std::fs;
 
 use super::{Embedded, blocking};
-use crate::runtime::{ContainerStats, FileSystem, Network, NodeStats, RuntimeError, SandboxStats};
+use crate::{
+    cgroups::available_memory,
+    disk::{file_system, size},
+    runtime::{ContainerStats, Network, NodeStats, RuntimeError, SandboxStats},
+};
 
 impl Embedded {
     pub(super) async fn stats_of_container(&self, id: &str) -> Result<ContainerStats, RuntimeError> {
@@ -40,40 +42,12 @@ impl Embedded {
                 pods: options.hierarchies.usage("kubepods"),
                 node: options.hierarchies.usage(""),
                 file_system: file_system(&options.data),
+                memory_available: available_memory(&options.hierarchies),
                 image_bytes: images.iter().map(|image| image.size).sum(),
             })
         })
         .await
     }
-}
-
-/// Room of the file system that holds a folder; zero where it cannot be asked.
-pub(crate) fn file_system(folder: &Path) -> FileSystem {
-    statvfs(folder).map_or_else(
-        |_| FileSystem::default(),
-        |stat| FileSystem {
-            capacity_bytes: stat.blocks() * stat.fragment_size(),
-            available_bytes: stat.blocks_available() * stat.fragment_size(),
-            inodes: stat.files(),
-            inodes_free: stat.files_available(),
-        },
-    )
-}
-
-/// Bytes and number of the files and folders below a folder, links not followed.
-pub(crate) fn size(folder: &Path) -> (u64, u64) {
-    let mut total = (0, 0);
-    let mut left = vec![folder.to_owned()];
-    while let Some(folder) = left.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            total = (total.0 + metadata.blocks() * 512, total.1 + 1);
-            if metadata.is_dir() {
-                left.push(entry.path());
-            }
-        }
-    }
-    total
 }
 
 /// What an interface has carried, from /proc/net/dev.
@@ -93,16 +67,5 @@ mod tests {
         let text = "Inter-|   Receive\n face |bytes\n    lo: 1 2 3 0 0 0 0 0 4 5 6 0 0 0 0 0\n  eth0: 100 9 1 0 0 0 0 0 200 8 2 0 0 0 0 0\n";
         assert_eq!(network(text, "eth0"), Some(Network { received: (100, 1), sent: (200, 2) }));
         assert_eq!(network(text, "eth1"), None);
-    }
-
-    #[test]
-    fn the_size_of_what_lies_in_a_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("a")).unwrap();
-        fs::write(folder.path().join("a/b"), vec![1; 10_000]).unwrap();
-        let (bytes, inodes) = size(folder.path());
-        assert!(bytes >= 10_000, "{bytes}");
-        assert_eq!(inodes, 2);
-        assert_eq!(size(&folder.path().join("none")), (0, 0));
     }
 }

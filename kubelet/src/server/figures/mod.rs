@@ -87,6 +87,14 @@ pub fn text(metrics: &str) -> Response<Body> {
 
 /// What the kubelet was started with, in the words of its configuration.
 pub fn configuration(options: &Options) -> Value {
+    let configuration = &options.configuration;
+    let in_words = |span: std::time::Duration| format!("{}s", span.as_secs());
+    let eviction: std::collections::BTreeMap<_, _> =
+        configuration.eviction.hard.iter().map(|(signal, least)| (signal.name(), least.to_string())).collect();
+    let shutdown = configuration
+        .shutdown
+        .iter()
+        .map(|period| json!({ "priority": period.priority, "shutdownGracePeriodSeconds": period.grace.as_secs() }));
     json!({ "kubeletconfig": {
         "authentication": { "webhook": { "enabled": true }, "anonymous": { "enabled": false } },
         "authorization": { "mode": "Webhook" },
@@ -95,5 +103,15 @@ pub fn configuration(options: &Options) -> Value {
         "maxPods": options.capacity.pods,
         "port": options.listen.port(),
         "cgroupDriver": "cgroupfs",
+        "containerLogMaxSize": configuration.logs.bytes_max.map_or_else(|| "-1".to_owned(), |bytes| bytes.to_string()),
+        "containerLogMaxFiles": configuration.logs.files_max,
+        "containerLogMonitorInterval": in_words(configuration.logs_period),
+        "seccompDefault": configuration.seccomp_default,
+        "staticPodPath": configuration.static_pods,
+        "evictionHard": eviction,
+        "evictionPressureTransitionPeriod": in_words(configuration.eviction.transition),
+        "imageGCHighThresholdPercent": configuration.images.high,
+        "imageGCLowThresholdPercent": configuration.images.low,
+        "shutdownGracePeriodByPodPriority": shutdown.collect::<Vec<_>>(),
     }})
 }
