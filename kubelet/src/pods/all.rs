@@ -96,7 +96,13 @@ fn show(shown: &mut HashMap<String, Shown>, own: &Arc<Pod>, mirror: Option<Arc<P
     if let Some(known) = shown.get(uid).filter(|known| Arc::ptr_eq(&known.own, own) && same(&known.mirror, &mirror)) {
         return Arc::clone(&known.both);
     }
-    let status = mirror.as_ref().map_or_else(|| own.status.clone(), |mirror| mirror.status.clone());
+    let mut status = mirror.as_ref().map_or_else(|| own.status.clone(), |mirror| mirror.status.clone());
+    if let Some(status) = &mut status
+        && matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    {
+        // A static pod is over when its containers say so, not for ever: it runs again on a machine that was down.
+        status.phase = own.status.as_ref().and_then(|status| status.phase.clone());
+    }
     let both = Arc::new(Pod { status, ..Pod::clone(own) });
     shown.insert(uid.to_owned(), Shown { own: Arc::clone(own), mirror, both: Arc::clone(&both) });
     both
@@ -123,5 +129,7 @@ mod tests {
         assert_eq!((model::uid(&first), model::phase(&first)), ("1", "Running"));
         assert!(Arc::ptr_eq(&first, &show(&mut shown, &own, found)), "without news it is the same one");
         assert_eq!(model::phase(&show(&mut shown, &own, None)), "Pending");
+        let over = show(&mut shown, &own, Some(pod(MIRROR, "u", "Failed")));
+        assert_eq!(model::phase(&over), "Pending", "it is not over because it once was");
     }
 }

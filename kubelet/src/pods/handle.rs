@@ -44,8 +44,12 @@ impl Handle {
 
     /// Whether the API knows that a pod has ended, or no longer knows it.
     pub fn is_over(&self, pod: &Pod) -> bool {
-        let known = self.pods.get(model::namespace(pod), model::name(pod));
-        known.is_none_or(|known| model::uid(&known) != model::uid(pod) || is_terminal(&known))
+        let (_, api) = self.pods.both();
+        let named =
+            |known: &&Arc<Pod>| model::namespace(known) == model::namespace(pod) && model::name(known) == model::name(pod);
+        // The API has a static pod under the UID of its mirror.
+        let same = |known: &Pod| model::is_static(pod) || model::uid(known) == model::uid(pod);
+        api.iter().find(named).is_none_or(|known| !same(known) || is_terminal(known))
     }
 
     /// Whether and why a pod must end.

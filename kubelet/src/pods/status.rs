@@ -260,7 +260,9 @@ impl Input<'_> {
         conditions.extend(self.resize_conditions());
         let disruption = self.disruption();
         let others = self.pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-        let own = |kind: &str| CONDITIONS.contains(&kind) || (kind == DISRUPTION && disruption.is_some());
+        let own = |kind: &str| {
+            CONDITIONS.contains(&kind) || (kind == DISRUPTION && (disruption.is_some() || model::is_static(self.pod)))
+        };
         let others = others.iter().filter(|condition| !own(&condition.type_));
         conditions.extend(others.filter_map(|condition| serde_json::to_value(condition).ok()));
         conditions.extend(disruption);
@@ -344,6 +346,10 @@ impl Input<'_> {
         if let Some(ended) = &self.memory.ended {
             status["reason"] = json!(ended.reason);
             status["message"] = json!(ended.message);
+        } else if model::is_static(self.pod) {
+            // It runs again after an end, which is then no longer true of it.
+            status["reason"] = Value::Null;
+            status["message"] = Value::Null;
         }
         let ips = self.ips();
         if let Some(first) = ips.first() {
