@@ -310,7 +310,8 @@ impl Feed {
             idle = None;
             last_sent = tokio::time::Instant::now();
             if ended {
-                drop(self.stream.end(response).await);
+                // The client may have gone.
+                let _ = self.stream.end(response).await;
                 return;
             }
             for part in self.parts(response) {
