@@ -28,6 +28,18 @@ pub mod etcdserverpb {
     include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
 }
 
+/// etcd v3: locks.
+#[allow(clippy::all)]
+pub mod v3lockpb {
+    include!(concat!(env!("OUT_DIR"), "/v3lockpb.rs"));
+}
+
+/// etcd v3: elections.
+#[allow(clippy::all)]
+pub mod v3electionpb {
+    include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
+}
+
 /// Kontiki's own packages, nested as they are named.
 #[allow(clippy::all)]
 pub mod kontiki {

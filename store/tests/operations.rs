@@ -231,6 +231,35 @@ async fn a_member_goes_on_alone_with_all_that_it_has() {
     a.put(put("k", "2")).await.unwrap();
 }
 
+/// A member that was away answers nobody before it has caught up, not even those who do not mind old answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_back_serves_once_it_has_caught_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = [addresses(), addresses(), addresses()];
+    let cluster = [("a", ports[0].1), ("b", ports[1].1), ("c", ports[2].1)];
+    let member = |at: usize| options(cluster[at].0, folder.path(), ports[at], &cluster);
+    let (a, b, c) = tokio::join!(start(member(0)), start(member(1)), start(member(2)));
+    c.put(put("k", "old")).await.unwrap();
+    c.shutdown().await;
+    drop(c);
+    a.put(put("k", "new")).await.unwrap();
+    b.shutdown().await;
+    drop(b);
+    // Alone with what it has, the third cannot know what was committed without it: it has no quorum.
+    a.shutdown().await;
+    drop(a);
+    let back = Service::start(member(2)).await.unwrap();
+    let channel = Channel::from_shared(format!("http://{}", ports[2].0)).unwrap().connect().await.unwrap();
+    let mut reader = pb::kv_client::KvClient::new(channel);
+    let read = pb::RangeRequest { key: "k".into(), serializable: true, ..Default::default() };
+    let reading = tokio::spawn(async move { reader.range(read).await });
+    let a = start(member(0)).await;
+    let found = tokio::time::timeout(DEADLINE, reading).await.unwrap().unwrap().unwrap().into_inner();
+    assert_eq!(found.kvs[0].value, "new");
+    back.shutdown().await;
+    a.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_and_json_are_served_beside_grpc() {
     let folder = tempfile::tempdir().unwrap();

@@ -21,52 +21,58 @@ use super::http::page;
 use crate::limits::REQUEST_BYTES_MAX;
 
 /// Paths below `/v3`, and the calls that they stand for.
-const PATHS: [(&str, &str, &str); 41] = [
-    ("kv/range", "KV", "Range"),
-    ("kv/put", "KV", "Put"),
-    ("kv/deleterange", "KV", "DeleteRange"),
-    ("kv/txn", "KV", "Txn"),
-    ("kv/compaction", "KV", "Compact"),
-    ("watch", "Watch", "Watch"),
-    ("lease/grant", "Lease", "LeaseGrant"),
-    ("lease/revoke", "Lease", "LeaseRevoke"),
-    ("kv/lease/revoke", "Lease", "LeaseRevoke"),
-    ("lease/keepalive", "Lease", "LeaseKeepAlive"),
-    ("lease/timetolive", "Lease", "LeaseTimeToLive"),
-    ("kv/lease/timetolive", "Lease", "LeaseTimeToLive"),
-    ("lease/leases", "Lease", "LeaseLeases"),
-    ("kv/lease/leases", "Lease", "LeaseLeases"),
-    ("cluster/member/add", "Cluster", "MemberAdd"),
-    ("cluster/member/remove", "Cluster", "MemberRemove"),
-    ("cluster/member/update", "Cluster", "MemberUpdate"),
-    ("cluster/member/list", "Cluster", "MemberList"),
-    ("cluster/member/promote", "Cluster", "MemberPromote"),
-    ("maintenance/alarm", "Maintenance", "Alarm"),
-    ("maintenance/status", "Maintenance", "Status"),
-    ("maintenance/defragment", "Maintenance", "Defragment"),
-    ("maintenance/hash", "Maintenance", "HashKV"),
-    ("maintenance/snapshot", "Maintenance", "Snapshot"),
-    ("maintenance/transfer-leadership", "Maintenance", "MoveLeader"),
-    ("maintenance/downgrade", "Maintenance", "Downgrade"),
-    ("auth/enable", "Auth", "AuthEnable"),
-    ("auth/disable", "Auth", "AuthDisable"),
-    ("auth/status", "Auth", "AuthStatus"),
-    ("auth/authenticate", "Auth", "Authenticate"),
-    ("auth/user/add", "Auth", "UserAdd"),
-    ("auth/user/get", "Auth", "UserGet"),
-    ("auth/user/list", "Auth", "UserList"),
-    ("auth/user/delete", "Auth", "UserDelete"),
-    ("auth/user/changepw", "Auth", "UserChangePassword"),
-    ("auth/user/grant", "Auth", "UserGrantRole"),
-    ("auth/user/revoke", "Auth", "UserRevokeRole"),
-    ("auth/role/add", "Auth", "RoleAdd"),
-    ("auth/role/get", "Auth", "RoleGet"),
-    ("auth/role/list", "Auth", "RoleList"),
-    ("auth/role/delete", "Auth", "RoleDelete"),
+const PATHS: &[(&str, &str, &str)] = &[
+    ("kv/range", "etcdserverpb.KV", "Range"),
+    ("kv/put", "etcdserverpb.KV", "Put"),
+    ("kv/deleterange", "etcdserverpb.KV", "DeleteRange"),
+    ("kv/txn", "etcdserverpb.KV", "Txn"),
+    ("kv/compaction", "etcdserverpb.KV", "Compact"),
+    ("watch", "etcdserverpb.Watch", "Watch"),
+    ("lease/grant", "etcdserverpb.Lease", "LeaseGrant"),
+    ("lease/revoke", "etcdserverpb.Lease", "LeaseRevoke"),
+    ("kv/lease/revoke", "etcdserverpb.Lease", "LeaseRevoke"),
+    ("lease/keepalive", "etcdserverpb.Lease", "LeaseKeepAlive"),
+    ("lease/timetolive", "etcdserverpb.Lease", "LeaseTimeToLive"),
+    ("kv/lease/timetolive", "etcdserverpb.Lease", "LeaseTimeToLive"),
+    ("lease/leases", "etcdserverpb.Lease", "LeaseLeases"),
+    ("kv/lease/leases", "etcdserverpb.Lease", "LeaseLeases"),
+    ("cluster/member/add", "etcdserverpb.Cluster", "MemberAdd"),
+    ("cluster/member/remove", "etcdserverpb.Cluster", "MemberRemove"),
+    ("cluster/member/update", "etcdserverpb.Cluster", "MemberUpdate"),
+    ("cluster/member/list", "etcdserverpb.Cluster", "MemberList"),
+    ("cluster/member/promote", "etcdserverpb.Cluster", "MemberPromote"),
+    ("maintenance/alarm", "etcdserverpb.Maintenance", "Alarm"),
+    ("maintenance/status", "etcdserverpb.Maintenance", "Status"),
+    ("maintenance/defragment", "etcdserverpb.Maintenance", "Defragment"),
+    ("maintenance/hash", "etcdserverpb.Maintenance", "HashKV"),
+    ("maintenance/snapshot", "etcdserverpb.Maintenance", "Snapshot"),
+    ("maintenance/transfer-leadership", "etcdserverpb.Maintenance", "MoveLeader"),
+    ("maintenance/downgrade", "etcdserverpb.Maintenance", "Downgrade"),
+    ("auth/enable", "etcdserverpb.Auth", "AuthEnable"),
+    ("auth/disable", "etcdserverpb.Auth", "AuthDisable"),
+    ("auth/status", "etcdserverpb.Auth", "AuthStatus"),
+    ("auth/authenticate", "etcdserverpb.Auth", "Authenticate"),
+    ("auth/user/add", "etcdserverpb.Auth", "UserAdd"),
+    ("auth/user/get", "etcdserverpb.Auth", "UserGet"),
+    ("auth/user/list", "etcdserverpb.Auth", "UserList"),
+    ("auth/user/delete", "etcdserverpb.Auth", "UserDelete"),
+    ("auth/user/changepw", "etcdserverpb.Auth", "UserChangePassword"),
+    ("auth/user/grant", "etcdserverpb.Auth", "UserGrantRole"),
+    ("auth/user/revoke", "etcdserverpb.Auth", "UserRevokeRole"),
+    ("auth/role/add", "etcdserverpb.Auth", "RoleAdd"),
+    ("auth/role/get", "etcdserverpb.Auth", "RoleGet"),
+    ("auth/role/list", "etcdserverpb.Auth", "RoleList"),
+    ("auth/role/delete", "etcdserverpb.Auth", "RoleDelete"),
+    ("auth/role/grant", "etcdserverpb.Auth", "RoleGrantPermission"),
+    ("auth/role/revoke", "etcdserverpb.Auth", "RoleRevokePermission"),
+    ("lock/lock", "v3lockpb.Lock", "Lock"),
+    ("lock/unlock", "v3lockpb.Lock", "Unlock"),
+    ("election/campaign", "v3electionpb.Election", "Campaign"),
+    ("election/proclaim", "v3electionpb.Election", "Proclaim"),
+    ("election/leader", "v3electionpb.Election", "Leader"),
+    ("election/observe", "v3electionpb.Election", "Observe"),
+    ("election/resign", "v3electionpb.Election", "Resign"),
 ];
-/// The rest of them.
-const MORE_PATHS: [(&str, &str, &str); 2] =
-    [("auth/role/grant", "Auth", "RoleGrantPermission"), ("auth/role/revoke", "Auth", "RoleRevokePermission")];
 /// JSON is larger than what it stands for.
 const BODY_BYTES_MAX: usize = 3 * REQUEST_BYTES_MAX;
 const JSON: &str = "application/json";
@@ -82,8 +88,8 @@ impl Gateway {
     pub(super) fn new(routes: Routes) -> Option<Self> {
         let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok()?;
         let mut methods = BTreeMap::new();
-        for (path, service, method) in PATHS.iter().chain(&MORE_PATHS) {
-            let service = pool.get_service_by_name(&format!("etcdserverpb.{service}"))?;
+        for (path, service, method) in PATHS {
+            let service = pool.get_service_by_name(service)?;
             methods.insert(*path, service.methods().find(|known| known.name() == *method)?);
         }
         Some(Self { routes, methods })

@@ -7,13 +7,17 @@
 
 mod auth;
 mod cluster;
+mod election;
 mod gateway;
 mod health;
 mod http;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod meter;
+mod progress;
+mod queue;
 mod serve;
 mod watch;
 

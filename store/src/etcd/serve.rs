@@ -10,6 +10,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use kontiki_proto::FILE_DESCRIPTOR_SET;
+use kontiki_proto::v3electionpb::election_server::ElectionServer;
+use kontiki_proto::v3lockpb::lock_server::LockServer;
 use kontiki_proto::etcdserverpb as pb;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -60,8 +62,8 @@ const REQUIRE_LEADER: &str = "hasleader";
 pub(crate) fn serve(handle: &Handle, listeners: Vec<Listener>, config: Option<Arc<rustls::ServerConfig>>) {
     let stop = handle.core.stop.clone();
     let services = Services { handle: handle.clone() };
-    let (health, health_service) = tonic_health::server::health_reporter();
-    tokio::spawn(report_health(services.clone(), health, stop.clone()));
+    // As with etcd, a member that serves says so, with a leader or without: a client that minds asks for one.
+    let (_, health_service) = tonic_health::server::health_reporter();
     let routes = routes(&services, health_service);
     let meter = Arc::new(Meter::default());
     let pages = Arc::new(Pages::new(services, routes.clone(), &meter));
@@ -94,6 +96,8 @@ where
     .add_service(pb::cluster_server::ClusterServer::new(services()))
     .add_service(pb::maintenance_server::MaintenanceServer::new(services()))
     .add_service(pb::auth_server::AuthServer::new(services()))
+    .add_service(LockServer::new(services()))
+    .add_service(ElectionServer::new(services()))
     .add_service(health);
     let reflection = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
     match reflection.build_v1() {
@@ -104,6 +108,10 @@ where
 }
 
 async fn accept(front: Front, listener: Listener, config: Option<Arc<rustls::ServerConfig>>, stop: CancellationToken) {
+    // As with etcd, clients wait in the port's queue until the member is ready: what it would answer before may be old.
+    if listener.serves != Serves::Metrics && front.pages.services().handle.ready().await.is_err() {
+        return;
+    }
     let Ok(address) = listener.socket.local_addr() else { return };
     let traffic = match listener.serves {
         Serves::Everything => "grpc+http",
@@ -192,20 +200,5 @@ impl Front {
         }
         let wants_leader = request.headers().get(REQUIRE_LEADER).is_some_and(|value| value == "true");
         if wants_leader && handle.core.leader().is_none() { Err(Error::NoLeader) } else { Ok(()) }
-    }
-}
-
-/// Healthy is who knows a leader.
-async fn report_health(services: Services, health: tonic_health::server::HealthReporter, stop: CancellationToken) {
-    use crate::kv::Kv;
-    let mut leadership = services.handle.leadership();
-    loop {
-        let serving = leadership.borrow_and_update().leader_id.is_some();
-        let status = if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
-        health.set_service_status("", status).await;
-        tokio::select! {
-            changed = leadership.changed() => if changed.is_err() { return },
-            () = stop.cancelled() => return,
-        }
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures::Stream;
 use kontiki_proto::etcdserverpb as pb;
+use parking_lot::Mutex;
 use pb::watch_request::RequestUnion;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Services;
+use super::progress::Progress;
 use crate::error::Error;
 use crate::kv::Kv;
 use crate::limits::{WATCH_FRAGMENT_BYTES, WATCH_QUEUE_MAX, WATCHES_PER_STREAM_MAX};
@@ -36,7 +37,8 @@ impl pb::watch_server::Watch for Services {
         let (answers, receiver) = mpsc::channel(WATCH_QUEUE_MAX);
         let leader = Leader::of(&request, &self.handle);
         let handle = self.of(&request)?;
-        let session = Session { handle, answers, watches: BTreeMap::new(), next: 0, leader };
+        let stream = Arc::new(Outgoing { handle: handle.clone(), answers, progress: Mutex::default() });
+        let session = Session { handle, stream, watches: BTreeMap::new(), next: 0, leader };
         tokio::spawn(session.run(request.into_inner()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -44,8 +46,6 @@ impl pb::watch_server::Watch for Services {
 
 struct Running {
     task: AbortHandle,
-    /// The revision up to which everything was sent.
-    position: Arc<AtomicI64>,
 }
 
 impl Drop for Running {
@@ -54,10 +54,80 @@ impl Drop for Running {
     }
 }
 
+/// What goes out on one stream. Whatever tells a watch a revision enters `answers` under the lock of `progress`, so that
+/// an answer about all watches stands in the right place among their events.
+struct Outgoing {
+    handle: Handle,
+    answers: Answers,
+    progress: Mutex<Progress>,
+}
+
+impl Outgoing {
+    async fn send(&self, response: pb::WatchResponse) -> Result<(), ()> {
+        self.answers.send(Ok(response)).await.map_err(drop)
+    }
+
+    /// Sends what tells a watch everything up to `revision`; `whole` unless more of it follows.
+    async fn tell(&self, response: pb::WatchResponse, revision: i64, whole: bool) -> Result<(), ()> {
+        let permit = self.answers.reserve().await.map_err(drop)?;
+        let mut progress = self.progress.lock();
+        progress.tell(response.watch_id, revision);
+        if whole {
+            progress.reach(response.watch_id, revision);
+        }
+        permit.send(Ok(response));
+        self.answer_if_due(&mut progress);
+        Ok(())
+    }
+
+    /// A watch has nothing to hear up to `revision`.
+    fn pass(&self, id: i64, revision: i64) {
+        let mut progress = self.progress.lock();
+        progress.reach(id, revision);
+        self.answer_if_due(&mut progress);
+    }
+
+    /// Sends a watch's end. Until then it holds progress up: it may have missed what that would cover.
+    async fn end(&self, response: pb::WatchResponse) -> Result<(), ()> {
+        let permit = self.answers.reserve().await.map_err(drop)?;
+        let mut progress = self.progress.lock();
+        progress.end(response.watch_id);
+        permit.send(Ok(response));
+        self.answer_if_due(&mut progress);
+        Ok(())
+    }
+
+    /// The client asks for progress; it hears at once or when its watches have caught up.
+    async fn ask(&self) -> Result<(), ()> {
+        let permit = self.answers.reserve().await.map_err(drop)?;
+        let mut progress = self.progress.lock();
+        progress.ask();
+        if let Some(revision) = progress.answer(self.handle.revision()) {
+            permit.send(Ok(self.about_all(revision)));
+        }
+        Ok(())
+    }
+
+    fn answer_if_due(&self, progress: &mut Progress) {
+        if !progress.is_asked() {
+            return;
+        }
+        // A full queue means that the client is behind; its next request asks again.
+        let Ok(permit) = self.answers.try_reserve() else { return };
+        if let Some(revision) = progress.answer(self.handle.revision()) {
+            permit.send(Ok(self.about_all(revision)));
+        }
+    }
+
+    fn about_all(&self, revision: i64) -> pb::WatchResponse {
+        pb::WatchResponse { header: Some(self.handle.header(revision)), watch_id: ALL, ..Default::default() }
+    }
+}
+
 /// One stream.
 struct Session {
     handle: Handle,
-    answers: Answers,
+    stream: Arc<Outgoing>,
     watches: BTreeMap<i64, Running>,
     next: i64,
     leader: Leader,
@@ -98,23 +168,23 @@ impl Session {
         loop {
             let request = tokio::select! {
                 request = requests.message() => request,
-                () = self.answers.closed() => return,
+                () = self.stream.answers.closed() => return,
                 error = self.leader.lost() => {
-                    drop(self.answers.send(Err(error.into())).await);
+                    drop(self.stream.answers.send(Err(error.into())).await);
                     return;
                 }
             };
             let Ok(request) = request else { return };
             let Some(request) = request else {
                 // No more requests; events still come until the client goes.
-                self.answers.closed().await;
+                self.stream.answers.closed().await;
                 return;
             };
             self.watches.retain(|_, watch| !watch.task.is_finished());
             let sent = match request.request_union {
                 Some(RequestUnion::CreateRequest(create)) => self.create(create).await,
                 Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id).await,
-                Some(RequestUnion::ProgressRequest(_)) => self.progress().await,
+                Some(RequestUnion::ProgressRequest(_)) => self.stream.ask().await,
                 None => Ok(()),
             };
             if sent.is_err() {
@@ -128,14 +198,10 @@ impl Session {
         pb::WatchResponse { header, watch_id, ..Default::default() }
     }
 
-    async fn send(&self, response: pb::WatchResponse) -> Result<(), ()> {
-        self.answers.send(Ok(response)).await.map_err(drop)
-    }
-
     async fn create(&mut self, mut create: pb::WatchCreateRequest) -> Result<(), ()> {
         if let Some(reason) = self.refusal(&create) {
             let refused = self.response(ALL);
-            return self.send(pb::WatchResponse { created: true, canceled: true, cancel_reason: reason, ..refused }).await;
+            return self.stream.send(pb::WatchResponse { created: true, canceled: true, cancel_reason: reason, ..refused }).await;
         }
         let id = match create.watch_id {
             0 => self.free_id(),
@@ -151,20 +217,21 @@ impl Session {
             create.start_revision = created.header.as_ref().map_or(0, |header| header.revision) + 1;
         }
         let begin = create.start_revision - 1;
-        self.send(pb::WatchResponse { created: true, ..created }).await?;
+        // Before the client knows of it: what is told to all of the stream's watches is told to this one from then on.
+        self.stream.progress.lock().begin(id, begin);
+        self.stream.send(pb::WatchResponse { created: true, ..created }).await?;
         let events = match self.handle.watch(create).await {
             Ok(events) => events,
             Err(error) => {
                 let ended = self.response(id);
                 let reason = error.to_string();
-                return self.send(pb::WatchResponse { canceled: true, cancel_reason: reason, ..ended }).await;
+                return self.stream.end(pb::WatchResponse { canceled: true, cancel_reason: reason, ..ended }).await;
             }
         };
-        let position = Arc::new(AtomicI64::new(begin));
         let interval = self.handle.core.options.watch_progress_interval;
-        let feed = Feed { answers: self.answers.clone(), position: position.clone(), notify, fragment, interval };
+        let feed = Feed { stream: self.stream.clone(), id, notify, fragment, interval };
         let task = tokio::spawn(feed.run(events)).abort_handle();
-        self.watches.insert(id, Running { task, position });
+        self.watches.insert(id, Running { task });
         Ok(())
     }
 
@@ -200,24 +267,18 @@ impl Session {
             return Ok(());
         }
         let ended = self.response(id);
-        self.send(pb::WatchResponse { canceled: true, ..ended }).await
+        self.stream.end(pb::WatchResponse { canceled: true, ..ended }).await
     }
+}
 
-    /// Says up to which revision every watch of this stream has sent everything.
-    async fn progress(&self) -> Result<(), ()> {
-        let current = self.handle.revision();
-        let slowest = self.watches.values().map(|watch| watch.position.load(Ordering::Acquire)).min();
-        let revision = slowest.map_or(current, |slowest| slowest.min(current));
-        // Watches that begin in the future have nothing to miss until then.
-        let header = Some(self.handle.header(revision));
-        self.send(pb::WatchResponse { header, watch_id: ALL, ..Default::default() }).await
-    }
+fn revision_of(response: &pb::WatchResponse) -> i64 {
+    response.header.as_ref().map_or(0, |header| header.revision)
 }
 
 /// Carries one watch's events into the stream.
 struct Feed {
-    answers: Answers,
-    position: Arc<AtomicI64>,
+    stream: Arc<Outgoing>,
+    id: i64,
     notify: bool,
     fragment: bool,
     interval: Duration,
@@ -233,28 +294,31 @@ impl Feed {
                 () = tokio::time::sleep_until(last_sent + self.interval), if self.notify && idle.is_some() => {
                     let Some(progress) = idle.take() else { continue };
                     last_sent = tokio::time::Instant::now();
-                    if self.answers.send(Ok(progress)).await.is_err() { return }
+                    let revision = revision_of(&progress);
+                    if self.stream.tell(progress, revision, true).await.is_err() { return }
                     continue;
                 }
             };
             let Some(response) = response else { return };
-            let revision = response.header.as_ref().map_or(0, |header| header.revision);
+            let revision = revision_of(&response);
             let ended = response.canceled;
             if response.events.is_empty() && !ended {
-                self.position.fetch_max(revision, Ordering::AcqRel);
+                self.stream.pass(self.id, revision);
                 idle = Some(response);
                 continue;
             }
             idle = None;
             last_sent = tokio::time::Instant::now();
+            if ended {
+                // The client may have gone.
+                let _ = self.stream.end(response).await;
+                return;
+            }
             for part in self.parts(response) {
-                if self.answers.send(Ok(part)).await.is_err() {
+                let whole = !part.fragment;
+                if self.stream.tell(part, revision, whole).await.is_err() {
                     return;
                 }
-            }
-            self.position.fetch_max(revision, Ordering::AcqRel);
-            if ended {
-                return;
             }
         }
     }

@@ -167,7 +167,8 @@ async fn follow_leader(core: Arc<Core>, raft: Raft) {
     core.leadership.send_modify(|leadership| leadership.leader_id = None);
 }
 
-/// Tells the cluster this member's name and client URLs, if it does not know them.
+/// Tells the cluster this member's name and client URLs, if it does not know them. Ready is who has also caught up with
+/// what was committed meanwhile.
 async fn introduce(core: Arc<Core>) {
     let attributes = wire_pb::Attributes {
         member_id: core.member_id,
@@ -193,6 +194,13 @@ async fn introduce(core: Arc<Core>) {
         let operation = wire_pb::proposal::Operation::ClusterVersion(version);
         if let Err(error) = propose::submit(&core, &Caller::Trusted, operation).await {
             tracing::debug!(%error, "the cluster's version is not set yet");
+        }
+    }
+    // Whoever was introduced long ago comes back with what it knew then.
+    while let Err(error) = read_index::wait(&core).await {
+        tracing::debug!(%error, "this member has not caught up yet");
+        if core.stop.is_cancelled() {
+            return;
         }
     }
     core.ready.send_replace(true);
