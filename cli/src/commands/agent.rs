@@ -150,7 +150,7 @@ async fn serve(arguments: Arguments) -> Result<()> {
     let parts = async {
         tokio::try_join!(
             async {
-                kontiki_kubelet::run(kubelet, cancel.clone()).await.context("kubelet")?;
+                Box::pin(kontiki_kubelet::run(kubelet, cancel.clone())).await.context("kubelet")?;
                 // The others have nothing to do once no pod is here.
                 cancel.cancel();
                 anyhow::Ok(())
