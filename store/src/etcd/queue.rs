@@ -105,12 +105,8 @@ pub(super) async fn wait(store: &Handle, name: &[u8], place: &Place) -> Result<(
 
 /// Waits until a key is deleted, from a revision on. It also ends when history was compacted meanwhile: look again.
 async fn gone(store: &Handle, key: Bytes, from: i64) -> Result<(), Error> {
-    let request = pb::WatchCreateRequest {
-        key,
-        start_revision: from,
-        filters: vec![FilterType::Noput.into()],
-        ..Default::default()
-    };
+    let request =
+        pb::WatchCreateRequest { key, start_revision: from, filters: vec![FilterType::Noput.into()], ..Default::default() };
     let mut events = store.watch(request).await?;
     loop {
         let response = events.recv().await.ok_or(Error::Stopped)?;
@@ -156,11 +152,7 @@ pub(super) async fn while_held(
     revision: i64,
     request: pb::request_op::Request,
 ) -> Result<(bool, Option<pb::ResponseHeader>), Error> {
-    let txn = pb::TxnRequest {
-        compare: vec![taken_at(key, revision)],
-        success: vec![operation(request)],
-        ..Default::default()
-    };
+    let txn = pb::TxnRequest { compare: vec![taken_at(key, revision)], success: vec![operation(request)], ..Default::default() };
     let answer = store.txn(txn).await?;
     Ok((answer.succeeded, answer.header))
 }
