@@ -20,8 +20,8 @@ struct Reach {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     watches: BTreeMap<i64, Reach>,
-    /// A client waits for an answer.
-    asked: bool,
+    /// The store's revision when the client asked, while it waits for an answer.
+    asked: Option<i64>,
 }
 
 impl Progress {
@@ -49,28 +49,26 @@ impl Progress {
         }
     }
 
-    /// The client asks how far all of its watches have come.
-    pub(super) fn ask(&mut self) {
-        self.asked = true;
+    /// The client asks how far all of its watches have come, and means what is there now: `current`.
+    pub(super) fn ask(&mut self, current: i64) {
+        self.asked.get_or_insert(current);
     }
 
     /// Whether the client waits for an answer.
     pub(super) fn is_asked(&self) -> bool {
-        self.asked
+        self.asked.is_some()
     }
 
     /// The answer, once there is one. `current` is the store's revision: a watch that begins later has nothing to
     /// hear until then.
     pub(super) fn answer(&mut self, current: i64) -> Option<i64> {
-        if !self.asked {
-            return None;
-        }
+        let asked = self.asked?;
         let slowest = self.watches.values().map(|reach| reach.position).min().map_or(current, |slowest| slowest.min(current));
         let told = self.watches.values().map(|reach| reach.told).max().unwrap_or_default();
-        if slowest < told {
+        if slowest < told.max(asked) {
             return None;
         }
-        self.asked = false;
+        self.asked = None;
         for reach in self.watches.values_mut() {
             reach.told = reach.told.max(slowest);
         }
@@ -82,24 +80,26 @@ impl Progress {
 mod tests {
     use super::Progress;
 
-    fn asked() -> Progress {
+    fn asked(current: i64) -> Progress {
         let mut progress = Progress::default();
-        progress.ask();
+        progress.ask(current);
         progress
     }
 
     #[test]
     fn progress_is_that_of_the_slowest_watch() {
-        let mut progress = asked();
+        let mut progress = asked(20);
         progress.begin(1, 10);
-        progress.begin(2, 20);
-        assert_eq!(progress.answer(30), Some(10));
+        progress.begin(2, 30);
+        assert_eq!(progress.answer(30), None, "one watch has still to hear of what was there when the client asked");
+        progress.reach(1, 25);
+        assert_eq!(progress.answer(30), Some(25));
         assert_eq!(progress.answer(30), None, "one answer to one request");
     }
 
     #[test]
     fn progress_never_lies_before_an_event_already_sent() {
-        let mut progress = asked();
+        let mut progress = asked(10);
         progress.begin(1, 10);
         progress.begin(2, 10);
         progress.tell(1, 12);
@@ -111,11 +111,11 @@ mod tests {
 
     #[test]
     fn a_watch_that_begins_in_the_past_does_not_turn_progress_back() {
-        let mut progress = asked();
+        let mut progress = asked(50);
         progress.begin(1, 50);
         assert_eq!(progress.answer(50), Some(50));
         progress.begin(2, 5);
-        progress.ask();
+        progress.ask(50);
         assert_eq!(progress.answer(50), None);
         progress.end(2);
         assert_eq!(progress.answer(50), Some(50));
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn progress_waits_for_the_rest_of_a_response_in_parts() {
-        let mut progress = asked();
+        let mut progress = asked(7);
         progress.begin(1, 7);
         progress.tell(1, 9);
         assert_eq!(progress.answer(9), None);
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_watch_of_the_future_holds_nothing_up() {
-        let mut progress = asked();
+        let mut progress = asked(50);
         progress.begin(1, 99);
         assert_eq!(progress.answer(50), Some(50));
     }

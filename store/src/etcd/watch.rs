@@ -101,8 +101,9 @@ impl Outgoing {
     async fn ask(&self) -> Result<(), ()> {
         let permit = self.answers.reserve().await.map_err(drop)?;
         let mut progress = self.progress.lock();
-        progress.ask();
-        if let Some(revision) = progress.answer(self.handle.revision()) {
+        let current = self.handle.revision();
+        progress.ask(current);
+        if let Some(revision) = progress.answer(current) {
             permit.send(Ok(self.about_all(revision)));
         }
         Ok(())
