@@ -216,7 +216,8 @@ fn shutdown(file: &File, mistakes: &mut Mistakes) -> Vec<Period> {
         mistakes.add("shutdownGracePeriodCriticalPods", critical, "must be at most shutdownGracePeriod");
     }
     let by_priority = &file.shutdown_grace_period_by_pod_priority;
-    if !by_priority.is_empty() && !(all.is_zero() && critical.is_zero()) {
+    let is_set = !all.is_zero() || !critical.is_zero();
+    if is_set && !by_priority.is_empty() {
         mistakes.add("shutdownGracePeriodByPodPriority", by_priority.len(), "cannot be set along with shutdownGracePeriod");
     }
     if by_priority.is_empty() {

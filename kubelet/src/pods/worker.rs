@@ -268,7 +268,8 @@ impl Worker {
         status: &watch::Sender<Value>,
     ) {
         // What is gone is gone: the last thing that was told of it stays.
-        if observed.sandboxes.is_empty() && observed.containers.is_empty() && model::is_deleted(pod) {
+        let is_settled = model::is_deleted(pod) || matches!(model::phase(pod), "Succeeded" | "Failed");
+        if observed.sandboxes.is_empty() && observed.containers.is_empty() && is_settled {
             return;
         }
         let mut waits = waiting.clone();
