@@ -23,6 +23,8 @@ pub mod repair;
 pub use ports::{NODE_PORTS, PREFIX as NODE_PORTS_PREFIX};
 
 const PREFIX: &str = "/registry/kontiki.io/allocations/";
+/// Addresses that are left at least to those who ask for one by name.
+const RESERVED_MIN: u32 = 16;
 
 /// A network of Services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +61,10 @@ impl ServiceNetwork {
         u32::from(address) > self.base && u32::from(address) < self.base + self.size() - 1
     }
 
-    /// Addresses below this are left to those who ask for one by name.
+    /// Addresses below this are left to those who ask for one by name; a network that is too small for it has none.
     /// <https://kubernetes.io/docs/concepts/services-networking/cluster-ip-allocation/>
     fn reserved(self) -> u32 {
-        (self.size() / 16).clamp(16, 256)
+        if self.size() <= RESERVED_MIN { 0 } else { (self.size() / 16).clamp(RESERVED_MIN, 256) }
     }
 
     /// An address that nobody has; one of those that are asked for by name only when no other is left.
