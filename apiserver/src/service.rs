@@ -150,8 +150,6 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
     let mut metrics = metrics;
     let counters = Metrics::register(&mut metrics);
     authenticator.metrics.register(&mut metrics);
-    let node_ports = crate::addresses::repair::Metrics::default();
-    node_ports.register(&mut metrics);
     if let Some(log) = &options.audit {
         log.register(&mut metrics);
     }
@@ -175,8 +173,6 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
     };
     let handle = Handle { server: Arc::new(server) };
     tokio::spawn(crate::custom::controller::run(handle.clone(), handle.server.shutdown.clone()));
-    tokio::spawn(crate::addresses::repair::run(handle.clone(), node_ports, handle.server.shutdown.clone()));
-    tokio::spawn(crate::auth::token_tracking::run(handle.clone(), handle.server.shutdown.clone()));
     tokio::spawn(crate::policy::status::run(Arc::clone(&handle.server), handle.server.shutdown.clone()));
     tokio::spawn(aggregation::register::run(handle.clone(), handle.server.shutdown.clone()));
     tokio::spawn(aggregation::follow::run(handle.clone(), handle.server.shutdown.clone()));
