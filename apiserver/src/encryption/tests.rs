@@ -198,7 +198,8 @@ async fn wildcards_cover_what_no_rule_names() {
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
     ask(&handle, Method::POST, "/api/v1/namespaces/default/configmaps", &map).await;
     assert!(stored(&handle, "/registry/configmaps/default/m").await.starts_with(b"{"));
-    let revision = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "r"}, "revision": 1});
+    let revision =
+        json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "r"}, "data": {}, "revision": 1});
     ask(&handle, Method::POST, "/apis/apps/v1/namespaces/default/controllerrevisions", &revision).await;
     assert!(stored(&handle, "/registry/controllerrevisions/default/r").await.starts_with(b"k8s:enc:aescbc:v1:apps:"));
     // An address is an object too, though a Service's transaction writes it.

@@ -133,7 +133,9 @@ impl Servers {
 
     /// Cuts a member off from the others, in both directions.
     pub fn cut_off(&self, member: usize) {
-        self.network.cut_off.send_modify(|cut_off| drop(cut_off.insert(name(member))));
+        self.network.cut_off.send_modify(|cut_off| {
+            cut_off.insert(name(member));
+        });
     }
 
     /// Makes the network whole.
