@@ -119,12 +119,13 @@ proptest! {
 
     #[test]
     fn applied_configurations(live in any_json(), config in any_json()) {
-        use crate::managed::{Application, Owned, Writer, apply};
+        use crate::managed::{Application, OneVersion, Owned, Writer, apply};
         let pod = |value: &Value| json!({"kind": "Pod", "apiVersion": "v1", "spec": value["spec"], "metadata": {"name": "x"}});
         let (live, config, none) = (pod(&live), pod(&config), FieldSet::default());
         let writer = Writer { manager: "m", api_version: "v1", subresource: "", now: jiff::Timestamp::UNIX_EPOCH };
         let application = Application { config: &config, writer, kind: "Pod", force: true, ignored: &none };
-        let _ = apply(&Owned::of(pods().type_().unwrap()), Some(&live), &application);
+        let owned = Owned::of(pods().type_().unwrap());
+        let _ = apply(&owned, &OneVersion(&owned), Some(&live), &application);
     }
 }
 

@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use crate::{
     auth::UserInfo,
+    handlers,
     response::Body,
     service::{ApiServer, Handle},
 };
@@ -87,7 +88,7 @@ async fn report_health(handle: Handle, health: tonic_health::server::HealthRepor
     let server = handle.server();
     let mut last = None;
     while !server.shutdown.is_cancelled() {
-        let ready = server.readiness().iter().all(|(_, problem)| problem.is_none());
+        let ready = handlers::health::readiness(server).iter().all(|(_, problem)| problem.is_none());
         if last != Some(ready) {
             let status = if ready { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
             health.set_service_status("", status).await;

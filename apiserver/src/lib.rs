@@ -14,6 +14,7 @@ pub mod bootstrap;
 pub mod cache;
 mod compaction;
 pub mod custom;
+pub mod encryption;
 #[cfg(test)]
 mod every_kind;
 pub mod eviction;
@@ -37,6 +38,8 @@ pub mod service;
 pub mod storage;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod three_servers;
 pub mod webhook;
 
 pub use service::{Handle, Options, start};

@@ -12,13 +12,16 @@ use hyper_util::{
 };
 use jiff::Timestamp;
 use kontiki_api::status::Status;
-use rustls::ServerConfig;
+use rustls_pki_types::UnixTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::{UserInfo, certificate},
+    auth::{
+        Authenticated, Peer, UserInfo,
+        certificate::{Clients, Tls},
+    },
     grpc::{self, Grpc},
     limits::BODY_BYTES_MAX,
     proxy::StreamedBody,
@@ -49,14 +52,9 @@ pub enum ServeError {
 }
 
 /// Serves a port until `shutdown`.
-pub async fn serve(
-    handle: Handle,
-    address: SocketAddr,
-    tls: ServerConfig,
-    shutdown: CancellationToken,
-) -> Result<(), ServeError> {
+pub async fn serve(handle: Handle, address: SocketAddr, tls: Tls, shutdown: CancellationToken) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let acceptor = Acceptor { tls: TlsAcceptor::from(Arc::new(tls.config)), clients: tls.clients };
     let connections = TaskTracker::new();
     let grpc = Grpc::new(handle.clone());
     loop {
@@ -79,18 +77,25 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, handle: Handle, grpc: Grpc, shutdown: CancellationToken) {
+/// Takes connections, and says who is at their other end.
+#[derive(Clone)]
+struct Acceptor {
+    tls: TlsAcceptor,
+    clients: Clients,
+}
+
+async fn connection(stream: TcpStream, acceptor: Acceptor, handle: Handle, grpc: Grpc, shutdown: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok();
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await else { return };
-    let certified = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(certificate::user);
-    let certified = certified.map(Arc::new);
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.tls.accept(stream)).await else { return };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let client = Arc::new(acceptor.clients.peer(chain, UnixTime::now()));
     let service = service_fn(move |mut request: Request<Incoming>| {
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
-        let (handle, grpc, certified) = (handle.clone(), grpc.clone(), certified.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(&handle, &grpc, certified.as_deref(), request).await) }
+        let (handle, grpc, client) = (handle.clone(), grpc.clone(), Arc::clone(&client));
+        async move { Ok::<_, std::convert::Infallible>(answer(&handle, &grpc, &client, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_headers(HEADERS_MAX);
@@ -109,11 +114,22 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, handle: Handle, gr
     let _ = serving.await;
 }
 
-async fn answer(handle: &Handle, grpc: &Grpc, certified: Option<&UserInfo>, request: Request<Incoming>) -> Response<Body> {
-    let user = match handle.server().authenticator.authenticate(certified, request.headers(), Timestamp::now()).await {
-        Ok(user) => user,
+async fn answer(handle: &Handle, grpc: &Grpc, client: &Peer, mut request: Request<Incoming>) -> Response<Body> {
+    let authenticator = &handle.server().authenticator;
+    let found = authenticator.authenticate(client, request.headers(), Timestamp::now()).await;
+    let Authenticated { user, warning } = match found {
+        Ok(found) => found,
         Err(status) => return response::status(&status),
     };
+    authenticator.clear_headers(request.headers_mut());
+    let mut answer = answer_user(handle, grpc, user, request).await;
+    if let Some(warning) = warning {
+        response::warn(&mut answer, &[warning.to_owned()]);
+    }
+    answer
+}
+
+async fn answer_user(handle: &Handle, grpc: &Grpc, user: UserInfo, request: Request<Incoming>) -> Response<Body> {
     if grpc::is_grpc(&request) {
         return grpc.call(user, request).await;
     }

@@ -14,11 +14,10 @@ use kontiki_api::{
     resources::{COMPONENT_STATUSES, PODS, SERVICE_ACCOUNTS},
     status::Status,
 };
-use kontiki_store::kv::{Kv, Leadership};
+use kontiki_store::kv::Kv;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::sync::watch as watch_channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -29,19 +28,20 @@ use crate::{
     auth::{Authenticator, StoredObjects, UserInfo, impersonation::Impersonation},
     authorization::{self, Attributes, Authorizer},
     cache,
+    encryption::Encryption,
     flowcontrol::{self, Gate},
     handlers::{
         component_status, delete, encode, paths, read, scale, subresource,
         watch::{self, limit::Watches},
         write,
     },
-    limits::{self, CUT_OFF_AFTER, REQUESTS_MAX},
+    limits::{self, REQUESTS_MAX},
     metrics::Metrics,
     negotiate, pretty, proxy,
     request::RequestInfo,
     resource_metrics,
     response::{self, Body},
-    storage::Storage,
+    storage::{self, Storage},
 };
 
 /// Headers that say how a request was sorted.
@@ -65,6 +65,8 @@ pub struct Options {
     pub audit: Option<audit::Log>,
     /// The way to the nodes; without it there are no logs and no commands.
     pub kubelet: Option<Arc<crate::kubelet::KubeletClient>>,
+    /// How objects lie in the store.
+    pub encryption: Encryption,
     /// What servers that extend this one are told about trust.
     pub trust: aggregation::Trust,
 }
@@ -131,17 +133,23 @@ pub struct Handle {
 /// Starts an API server's caches and background work; [`crate::server::serve`] opens its port.
 #[must_use]
 pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -> Handle {
-    let caches = cache::start(Arc::clone(&options.kv), shutdown.clone());
-    let storage =
-        Storage { kv: Arc::clone(&options.kv), caches, cut_off: follow_leadership(options.kv.leadership(), shutdown.clone()) };
+    let caches = cache::start(Arc::clone(&options.kv), options.encryption.clone(), shutdown.clone());
+    let storage = Storage {
+        kv: Arc::clone(&options.kv),
+        caches,
+        encryption: options.encryption.clone(),
+        cut_off: storage::cut_off::follow(options.kv.leadership(), shutdown.clone()),
+    };
     tokio::spawn(crate::compaction::run(Arc::clone(&options.kv), shutdown.clone()));
     let authorizer = authorization::follow::start(Arc::clone(&storage.caches), shutdown.clone());
     let objects = Arc::new(StoredObjects { storage: storage.clone() });
     let keys = Arc::clone(&options.service_account_keys);
     crate::auth::token_secrets::start(storage.clone(), Arc::clone(&keys), shutdown.clone());
     let authenticator = Authenticator::new(keys, options.issuer.clone(), Vec::new(), objects);
+    let authenticator = authenticator.with_front_proxy(options.trust.front_proxy.clone());
     let mut metrics = metrics;
     let counters = Metrics::register(&mut metrics);
+    authenticator.metrics.register(&mut metrics);
     if let Some(log) = &options.audit {
         log.register(&mut metrics);
     }
@@ -169,35 +177,6 @@ pub fn start(options: Options, metrics: Registry, shutdown: CancellationToken) -
     tokio::spawn(aggregation::register::run(handle.clone(), handle.server.shutdown.clone()));
     tokio::spawn(aggregation::follow::run(handle.clone(), handle.server.shutdown.clone()));
     handle
-}
-
-/// Tells when this member has been without a leader for too long, and when it has one again.
-fn follow_leadership(
-    mut leadership: watch_channel::Receiver<Leadership>,
-    shutdown: CancellationToken,
-) -> watch_channel::Receiver<bool> {
-    let (sender, receiver) = watch_channel::channel(false);
-    tokio::spawn(async move {
-        let mut lost_at = None;
-        loop {
-            if leadership.borrow_and_update().leader_id.is_some() {
-                lost_at = None;
-                sender.send_replace(false);
-            } else {
-                lost_at.get_or_insert_with(tokio::time::Instant::now);
-            }
-            let waiting = lost_at.filter(|_| !*sender.borrow());
-            let too_long = waiting.map(|lost_at| lost_at + CUT_OFF_AFTER).unwrap_or_else(tokio::time::Instant::now);
-            tokio::select! {
-                changed = leadership.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep_until(too_long), if waiting.is_some() => {
-                    sender.send_replace(true);
-                }
-                () = shutdown.cancelled() => return,
-            }
-        }
-    });
-    receiver
 }
 
 impl Handle {
@@ -428,21 +407,10 @@ impl ApiServer {
         encode::value_in(http::StatusCode::CREATED, &answer, &accepted)
     }
 
-    /// What `/readyz` checks.
+    /// Whether what a cluster needs from its first moment is there.
     #[must_use]
-    pub fn readiness(&self) -> Vec<paths::Check> {
-        let synced = self.storage.caches.current_revision() > 0;
-        let leader = self.options.kv.leadership().borrow().leader_id.is_some();
-        let bootstrapped = self.bootstrapped.load(std::sync::atomic::Ordering::Acquire);
-        let shutting_down = self.shutdown.is_cancelled();
-        let unless = |good: bool, problem: &str| (!good).then(|| problem.to_owned());
-        vec![
-            ("ping", None),
-            ("etcd", unless(leader, "the store has no leader")),
-            ("informer-sync", unless(synced, "the watch cache is not filled yet")),
-            ("poststarthook/rbac/bootstrap-roles", unless(bootstrapped, "not finished")),
-            ("shutdown", unless(!shutting_down, "process is shutting down")),
-        ]
+    pub fn is_bootstrapped(&self) -> bool {
+        self.bootstrapped.load(std::sync::atomic::Ordering::Acquire)
     }
 }
 

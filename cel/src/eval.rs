@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     ast::{Expr, Kind, Loop, LoopKind},
     error::EvalError,
-    functions, json, operators,
+    functions, names, operators,
     parser::qualified_name,
     program::Variables,
     signatures,
@@ -139,7 +139,7 @@ impl Evaluation<'_> {
                 let mut values = BTreeMap::new();
                 for (name, value, optional) in fields {
                     if let Some(value) = self.element(value, *optional)? {
-                        values.insert(Key::text(&json::unescape(name)), value);
+                        values.insert(Key::text(&names::unescape(name)), value);
                     }
                 }
                 self.budget.spend(40)?;
@@ -196,7 +196,7 @@ impl Evaluation<'_> {
             }
             return Err(EvalError::new(format!("no such key: {field}")));
         };
-        let found = entries.get(&Key::text(field)).or_else(|| entries.get(&Key::text(&json::unescape(field))));
+        let found = entries.get(&Key::text(field)).or_else(|| entries.get(&Key::text(&names::unescape(field))));
         match (found, test, optional) {
             (found, true, _) => Ok(Value::Bool(found.is_some())),
             (found, false, true) => Ok(Value::Optional(found.cloned().map(Box::new))),

@@ -8,80 +8,10 @@ use serde_json::Value as Json;
 
 use crate::{
     functions::time,
+    names::escape,
     types::{Type, Types},
     value::{Key, Value, duration_text},
 };
-
-/// How names that are no identifiers are written in expressions.
-const ESCAPES: [(&str, &str); 4] = [("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
-const KEYWORDS: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
-/// A property's name as expressions write it; `None` for one that they cannot.
-#[must_use]
-pub fn escape(name: &str) -> Option<String> {
-    if KEYWORDS.contains(&name) {
-        return Some(format!("__{name}__"));
-    }
-    let mut letters = name.chars();
-    let first = letters.next()?;
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    if !(first.is_ascii_alphabetic() || first == '_')
-        || !name.chars().all(|letter| plain(letter) || matches!(letter, '.' | '-' | '/'))
-    {
-        return None;
-    }
-    Some(ESCAPES.iter().fold(name.to_owned(), |name, (plain, escaped)| name.replace(plain, escaped)))
-}
-
-/// The property that an expression means.
-#[must_use]
-pub fn unescape(name: &str) -> String {
-    if !name.contains("__") {
-        return name.to_owned();
-    }
-    if let Some(inner) = name.strip_prefix("__").and_then(|name| name.strip_suffix("__"))
-        && KEYWORDS.contains(&inner)
-    {
-        return inner.to_owned();
-    }
-    let mut plain = String::new();
-    let mut rest = name;
-    'letters: while !rest.is_empty() {
-        for (letter, escaped) in ESCAPES {
-            if let Some(after) = rest.strip_prefix(escaped) {
-                plain.push_str(letter);
-                rest = after;
-                continue 'letters;
-            }
-        }
-        let length = rest.chars().next().map_or(1, char::len_utf8);
-        plain.push_str(&rest[..length]);
-        rest = &rest[length..];
-    }
-    plain
-}
 
 /// A value of that type.
 #[must_use]
@@ -145,25 +75,4 @@ pub fn to_json(value: &Value) -> Option<Json> {
         Value::Quantity(_) | Value::Ip(_) | Value::Cidr(..) | Value::Url(_) | Value::Semver(_) => Json::from(value.to_string()),
         Value::Type(_) | Value::Format(_) | Value::Host(_) => return None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_escaped_and_come_back() {
-        for (name, escaped) in [
-            ("plain", "plain"),
-            ("a-b", "a__dash__b"),
-            ("a.b/c", "a__dot__b__slash__c"),
-            ("if", "__if__"),
-            ("a__b", "a__underscores__b"),
-            ("namespace", "__namespace__"),
-        ] {
-            assert_eq!(escape(name).as_deref(), Some(escaped));
-            assert_eq!(unescape(escaped), name);
-        }
-        assert_eq!(escape("1a"), None);
-    }
 }

@@ -16,6 +16,7 @@ mod functions;
 mod json;
 mod lexer;
 mod macros;
+mod names;
 mod operators;
 mod parser;
 mod program;
@@ -27,7 +28,8 @@ mod value;
 
 pub use error::{EvalError, Issue, Issues};
 pub use eval::Budget;
-pub use json::{escape, from_json, to_json, unescape};
+pub use json::{from_json, to_json};
+pub use names::{escape, is_identifier, unescape};
 pub use program::{Environment, Program, Variables};
 pub use types::{NoTypes, Type, TypeTable, Types};
 pub use value::{Host, Key, Value};

@@ -6,32 +6,12 @@ use crate::{
     ast::{Expr, Kind},
     error::Issue,
     lexer::{self, Spanned, Token},
-    macros,
+    macros, names,
     value::Value,
 };
 
 /// How deep expressions may nest.
 const DEPTH_MAX: usize = 100;
-/// Words that name nothing.
-const RESERVED: [&str; 17] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// Parses a source.
 pub fn parse(source: &str) -> Result<Expr, Issue> {
@@ -251,7 +231,7 @@ impl Parser {
     }
 
     fn named(&mut self, at: usize, name: String) -> Result<Expr, Issue> {
-        if RESERVED.contains(&name.as_str()) {
+        if names::is_reserved(&name) {
             return Err(Issue { at, message: format!("reserved identifier: {name}") });
         }
         if self.accept("(") {

@@ -41,6 +41,7 @@ pub mod service_account;
 pub mod service_cidrs;
 pub mod stateful_set;
 pub mod taint_eviction;
+pub mod token_cleaner;
 pub mod ttl_after_finished;
 pub mod volume;
 
@@ -73,6 +74,7 @@ const CONTROLLERS: &[run::Start] = &[
     namespace::start,
     service_account::start,
     service_cidrs::start,
+    token_cleaner::start,
     node_ipam::start,
     node_lifecycle::start,
     node_role::start,
@@ -100,6 +102,8 @@ pub struct Options {
     pub pod_cidr: String,
     /// Length of the prefix of each node's part.
     pub node_cidr_mask: u8,
+    /// How long a token in a Secret that nobody has asked for may lie unused.
+    pub legacy_token_clean_up_period: Duration,
     /// How long a node may be silent before it counts as not ready.
     pub node_monitor_grace_period: Duration,
 }

@@ -9,6 +9,7 @@ pub mod declare;
 pub mod decode;
 pub mod defaults;
 pub mod definition;
+pub mod field_versions;
 pub mod formats;
 pub mod json_path;
 pub mod names;

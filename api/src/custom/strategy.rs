@@ -11,17 +11,15 @@ use serde_json::Value;
 use super::{
     columns, decode, defaults,
     definition::{Definition, Version},
+    field_versions,
     rules::{self, Rules},
-    shape, validate,
+    validate,
 };
 use crate::{
     decode::{Decoded, FieldValidation},
     field::{ErrorType, FieldError},
     kinds,
-    managed::{
-        FieldSet, Owned,
-        shape::{Kind, Node},
-    },
+    managed::{FieldSet, Owned},
     patch::{self, PatchType, Patched},
     status::Status,
     strategy::{Column, Strategy, USERS_METADATA},
@@ -90,14 +88,7 @@ impl Served {
 
     /// Calls with the schema as ownership of fields sees it.
     pub fn owned<R>(&self, call: impl FnOnce(&Owned<'_>) -> R) -> R {
-        let always = FieldSet::default();
-        match &self.version().schema {
-            Some(schema) => {
-                let root = shape::Root(schema);
-                call(&Owned { node: Node { kind: Kind::Object(&root), atomic: false }, always })
-            }
-            None => call(&Owned { node: Node::ANY, always }),
-        }
+        field_versions::with_schema(self.version(), call)
     }
 
     /// Top-level fields but status: what a write of the status does not set.

@@ -113,6 +113,10 @@ impl Strategy for ServiceStrategy {
                 new["spec"][field] = value.clone();
             }
         }
+        let health = new["spec"].get("healthCheckNodePort").is_none_or(|port| *port == 0);
+        if health && needs_health_check(new) && needs_health_check(old) {
+            keep(&mut new["spec"], &old["spec"], "healthCheckNodePort");
+        }
         let old_ports = old["spec"]["ports"].clone();
         let keeps_ports = matches!(text(new, "/spec/type"), "NodePort" | "LoadBalancer");
         for port in items_mut(new, "/spec/ports") {
@@ -136,6 +140,10 @@ impl Strategy for ServiceStrategy {
             && before != after
         {
             errors.push(FieldError::invalid("spec.clusterIPs[0]", &json!([after]), "may not change once set"));
+        }
+        let health = |service: &Value| service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0);
+        if needs_health_check(old) && needs_health_check(new) && health(old) != health(new) {
+            errors.push(FieldError::forbidden("spec.healthCheckNodePort", "field is immutable"));
         }
         errors
     }
@@ -176,6 +184,11 @@ fn is_reached_from_outside(service: &Value) -> bool {
     matches!(kind, "NodePort" | "LoadBalancer") || kind == "ClusterIP" && items(service, "/spec/externalIPs").next().is_some()
 }
 
+/// Whether nodes tell a balancer if they have endpoints.
+fn needs_health_check(service: &Value) -> bool {
+    text(service, "/spec/type") == "LoadBalancer" && text(service, "/spec/externalTrafficPolicy") == "Local"
+}
+
 /// What only the old type has goes with it, unless the client has changed it and so means it.
 fn drop_what_the_type_lacks(new: &mut Value, old: &Value) {
     let (before, after) = (text(old, "/spec/type").to_owned(), text(new, "/spec/type").to_owned());
@@ -185,8 +198,11 @@ fn drop_what_the_type_lacks(new: &mut Value, old: &Value) {
         gone.extend(["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]);
     }
     if before == "LoadBalancer" && after != "LoadBalancer" {
-        gone.extend(["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"]);
+        gone.extend(["allocateLoadBalancerNodePorts", "loadBalancerClass"]);
         new["status"]["loadBalancer"] = json!({});
+    }
+    if needs_health_check(old) && !needs_health_check(new) {
+        gone.push("healthCheckNodePort");
     }
     if before == "ExternalName" && after != "ExternalName" {
         gone.push("externalName");
@@ -269,7 +285,7 @@ fn external(object: &Value) -> String {
 }
 
 fn validate_ports(ports: &[&Value], errors: &mut Vec<FieldError>) {
-    let (mut seen_names, mut seen_ports) = (BTreeSet::new(), BTreeSet::new());
+    let (mut seen_names, mut seen_ports, mut seen_node_ports) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for (index, port) in ports.iter().enumerate() {
         let path = format!("spec.ports[{index}]");
         let port_name = text(port, "/name");
@@ -291,6 +307,10 @@ fn validate_ports(ports: &[&Value], errors: &mut Vec<FieldError>) {
         }
         if port["targetPort"].is_i64() {
             validate::port(&port["targetPort"], &format!("{path}.targetPort"), errors);
+        }
+        let node_port = port["nodePort"].as_u64().filter(|number| *number > 0);
+        if node_port.is_some_and(|number| !seen_node_ports.insert((number, protocol))) {
+            errors.push(FieldError::duplicate(format!("{path}.nodePort"), &port["nodePort"]));
         }
         if !seen_ports.insert((port["port"].to_string(), protocol)) {
             errors.push(FieldError::duplicate(path, &json!({ "port": port["port"], "protocol": protocol })));

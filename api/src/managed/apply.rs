@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::{
-    Owned, Writer,
+    Owned, Versions, Writer,
     compare::merge,
     entries::{self, Entry, Operation},
     fields::FieldSet,
     last_applied,
     update::{nobodys, take},
+    versions::{self, Comparisons},
     walk::{check, collect, remove, with_named},
 };
 use crate::{
@@ -41,7 +42,12 @@ const BEFORE: &str = "before-first-apply";
 /// # Errors
 /// 400 for another kind than the path's, 409 for fields of others, 500 for what is not of the type, as Kubernetes
 /// answers it.
-pub fn apply(owned: &Owned<'_>, live: Option<&Value>, application: &Application<'_>) -> Result<Value, Status> {
+pub fn apply(
+    owned: &Owned<'_>,
+    versions: &dyn Versions,
+    live: Option<&Value>,
+    application: &Application<'_>,
+) -> Result<Value, Status> {
     check_configuration(owned, application)?;
     let mut entries = live.map(entries::of_stored).unwrap_or_default();
     let mut base = live.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
@@ -53,7 +59,7 @@ pub fn apply(owned: &Owned<'_>, live: Option<&Value>, application: &Application<
         let before = Writer { manager: BEFORE, ..application.writer };
         entries.push(before.entry(Operation::Update, fields));
     }
-    let mut result = run(owned, &base, entries.clone(), application, application.force);
+    let mut result = run(owned, versions, &base, entries.clone(), application, application.force);
     if let Err(conflicts) = &mut result
         && application.writer.manager == KUBECTL
         && let Some(own) = live.and_then(|live| last_applied::unchanged(owned, live, application.writer.api_version))
@@ -63,7 +69,7 @@ pub fn apply(owned: &Owned<'_>, live: Option<&Value>, application: &Application<
             !conflict.fields.is_empty()
         });
         if conflicts.is_empty() {
-            result = run(owned, &base, entries, application, true);
+            result = run(owned, versions, &base, entries, application, true);
         }
     }
     let (mut object, entries) = result.map_err(|conflicts| refuse(&conflicts))?;
@@ -95,6 +101,7 @@ type Conflicts = Vec<Entry>;
 
 fn run(
     owned: &Owned<'_>,
+    versions: &dyn Versions,
     live: &Value,
     mut entries: Vec<Entry>,
     application: &Application<'_>,
@@ -106,20 +113,25 @@ fn run(
     let last = entries.iter().position(|entry| entry.is_of(&own)).map(|index| entries.remove(index));
     entries.push(own.clone());
     let object = match &last {
-        Some(last) => prune(owned, merged, &entries, &last.fields),
+        Some(last) if is_of_one_version(last, &entries, &own.api_version) => prune(owned, merged, &entries, &last.fields),
+        // What was applied in a version that is none any more cannot be found.
+        Some(last) => versions::prune(versions, &merged, &entries, last, &own.api_version).unwrap_or(merged),
         None => merged,
     };
     let comparison = owned.compare(live, &object).without(application.ignored);
-    let changed = comparison.changed();
-    let others = entries.iter().filter(|entry| !entry.is_of(&own));
-    let conflicts: Conflicts = others
-        .map(|entry| Entry { fields: entry.fields.intersection(&changed), ..entry.clone() })
-        .filter(|conflict| !conflict.fields.is_empty())
-        .collect();
+    let mut comparisons = Comparisons::new(versions, (live, &object), application.ignored, (&own.api_version, comparison));
+    let mut conflicts: Conflicts = Vec::new();
+    for entry in entries.iter().filter(|entry| !entry.is_of(&own)) {
+        let Some(comparison) = comparisons.of(&entry.api_version) else { continue };
+        let fields = entry.fields.intersection(&comparison.changed());
+        if !fields.is_empty() {
+            conflicts.push(Entry { fields, ..entry.clone() });
+        }
+    }
     if !force && !conflicts.is_empty() {
         return Err(conflicts);
     }
-    take(&mut entries, &changed, &comparison.removed, Some(&own));
+    take(&mut entries, &mut comparisons, Some(&own));
     if object == *live {
         own.time = last.and_then(|last| last.time);
     }
@@ -127,6 +139,11 @@ fn run(
     entries.retain(|entry| !entry.is_of(&own));
     entries.push(own);
     Ok((object, entries))
+}
+
+/// Whether everybody owns fields of the version that is written.
+fn is_of_one_version(last: &Entry, entries: &[Entry], api_version: &str) -> bool {
+    entries.iter().chain([last]).all(|entry| entry.api_version == api_version)
 }
 
 /// Removes what the manager applied last time, does not apply now, and nobody else owns.

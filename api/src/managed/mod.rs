@@ -5,6 +5,7 @@
 //! it. Pure. Invariant: after a write, the writer owns every field that it changed and nobody owns a field that is not
 //! there. Start at [`update`] and [`apply`]; [`shape`] is what a schema has to offer.
 //!
+//! Fields that were written in another version of the kind are compared in that version (`versions.rs`).
 //! Sets stay in the form in which they are stored: a write that changes nothing decodes nothing.
 //! <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
 
@@ -17,6 +18,7 @@ mod manager;
 mod scale;
 pub mod shape;
 mod update;
+mod versions;
 mod walk;
 
 pub use apply::{Application, apply};
@@ -25,6 +27,7 @@ pub use fields::FieldSet;
 pub use manager::{default_manager, validate_manager};
 pub use scale::{from_scale, to_scale};
 pub use update::{Writer, created, keep_times, update};
+pub use versions::{OneVersion, Versions};
 
 #[cfg(test)]
 mod tests;

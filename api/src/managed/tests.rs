@@ -14,6 +14,11 @@ fn owned(type_: &str) -> Owned<'static> {
     Owned::of(schema::find(type_).unwrap())
 }
 
+fn update_of(type_: &str, live: &Value, new: &mut Value, writer: &Writer<'_>) {
+    let owned = owned(type_);
+    update(&owned, &OneVersion(&owned), live, new, writer);
+}
+
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
@@ -25,7 +30,8 @@ fn writer(manager: &str, now: i64) -> Writer<'_> {
 fn applied(live: Option<&Value>, config: &Value, manager: &str, now: i64, force: bool) -> Result<Value, Status> {
     let status = FieldSet::of(&[&["status"]]);
     let application = Application { config, writer: writer(manager, now), kind: "Deployment", force, ignored: &status };
-    apply(&owned(DEPLOYMENT), live, &application)
+    let owned = owned(DEPLOYMENT);
+    apply(&owned, &OneVersion(&owned), live, &application)
 }
 
 fn deployment(spec: Value) -> Value {
@@ -86,11 +92,11 @@ fn an_update_takes_what_it_changes_and_nothing_else() {
     created(&owned(DEPLOYMENT), &mut first, &FieldSet::default(), &writer("one", 1));
     let mut second = first.clone();
     second["spec"]["replicas"] = json!(2);
-    update(&owned(DEPLOYMENT), &first, &mut second, &writer("two", 2));
+    update_of(DEPLOYMENT, &first, &mut second, &writer("two", 2));
     let expected = [("one Update", json!({"f:spec": {"f:paused": {}}})), ("two Update", json!({"f:spec": {"f:replicas": {}}}))];
     assert_eq!(owners(&second), expected.map(|(name, fields)| (name.to_owned(), fields)));
     let mut same = second.clone();
-    update(&owned(DEPLOYMENT), &second, &mut same, &writer("three", 3));
+    update_of(DEPLOYMENT, &second, &mut same, &writer("three", 3));
     assert_eq!(same, second);
     // A client that does not know of owners takes none away; an empty list takes all.
     for (sent, count) in [(None, 2), (Some(json!([])), 0), (Some(json!([{}])), 0), (Some(json!([{"operation": "?"}])), 2)] {
@@ -99,7 +105,7 @@ fn an_update_takes_what_it_changes_and_nothing_else() {
         if let Some(sent) = sent {
             new["metadata"]["managedFields"] = sent;
         }
-        update(&owned(DEPLOYMENT), &second, &mut new, &writer("three", 3));
+        update_of(DEPLOYMENT, &second, &mut new, &writer("three", 3));
         assert_eq!(owners(&new).len(), count);
     }
 }
@@ -112,7 +118,7 @@ fn the_oldest_of_many_updaters_are_put_together() {
     for number in 1..14 {
         let mut next = object.clone();
         next["data"][format!("k{number}")] = json!("");
-        update(&owned, &object, &mut next, &writer(&format!("m{number}"), number));
+        update(&owned, &OneVersion(&owned), &object, &mut next, &writer(&format!("m{number}"), number));
         object = next;
     }
     let owners = owners(&object);
@@ -129,7 +135,7 @@ fn an_apply_creates_merges_and_removes_what_it_omits() {
     let mut changed = live.clone();
     changed["spec"]["template"]["spec"]["containers"][0]["tty"] = json!(true);
     changed["spec"]["replicas"] = json!(4);
-    update(&owned(DEPLOYMENT), &live, &mut changed, &writer("other", 2));
+    update_of(DEPLOYMENT, &live, &mut changed, &writer("other", 2));
     let less = containers(json!([{"name": "a", "image": "1"}]));
     let object = applied(Some(&changed), &less, "me", 3, false).unwrap();
     assert_eq!(object["spec"]["template"]["spec"]["containers"], json!([{"name": "a", "image": "1", "tty": true}]));
@@ -162,7 +168,7 @@ fn a_conflict_names_the_owner_and_force_takes_the_field() {
     // Several conflicts are listed by manager.
     let mut updated = live.clone();
     updated["spec"]["paused"] = json!(true);
-    update(&owned(DEPLOYMENT), &live, &mut updated, &writer("tool", 3));
+    update_of(DEPLOYMENT, &live, &mut updated, &writer("tool", 3));
     let refused = applied(Some(&updated), &deployment(json!({"replicas": 5, "paused": false})), "x", 4, false).unwrap_err();
     assert_eq!(
         refused.message,
@@ -258,7 +264,7 @@ fn a_scale_has_the_owners_of_the_replicas() {
     let before = scale.clone();
     scale["spec"]["replicas"] = json!(3);
     let by_scale = Writer { manager: "hpa", api_version: "autoscaling/v1", subresource: "scale", now: at(2) };
-    update(&owned("io.k8s.api.autoscaling.v1.Scale"), &before, &mut scale, &by_scale);
+    update_of("io.k8s.api.autoscaling.v1.Scale", &before, &mut scale, &by_scale);
     let mut object = live.clone();
     from_scale(&scale, &mut object, "spec.replicas", "apps/v1");
     let expected = [("me Apply", json!({"f:spec": {"f:paused": {}}})), ("hpa Update", json!({"f:spec": {"f:replicas": {}}}))];
@@ -283,7 +289,7 @@ proptest! {
             let config = config_map(data);
             let writer = Writer { manager, api_version: "v1", subresource: "", now: at(1) };
             let application = Application { config: &config, writer, kind: "ConfigMap", force: true, ignored: &none };
-            apply(&owned, live, &application).unwrap()
+            apply(&owned, &OneVersion(&owned), live, &application).unwrap()
         };
         let live = run(None, &before, "other");
         let live = run(Some(&live), &mine, "me");
@@ -299,5 +305,86 @@ proptest! {
         for key in object["data"].as_object().into_iter().flatten().map(|(key, _)| key) {
             prop_assert!(then.get(key).is_some() || before.get(key).is_some());
         }
+    }
+}
+
+/// An autoscaler's owners in two versions, which call the same wish by different names.
+mod versions {
+    use super::*;
+    use crate::registry::{self, Resource, versions::BuiltIn};
+
+    fn resource(version: &str) -> &'static Resource {
+        registry::find("autoscaling", version, "horizontalpodautoscalers").unwrap()
+    }
+
+    fn apply_in(version: &str, live: Option<&Value>, manager: &str, spec: &Value, force: bool) -> Result<Value, Status> {
+        let (resource, api_version) = (resource(version), format!("autoscaling/{version}"));
+        let mut config =
+            json!({"apiVersion": api_version, "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a", "namespace": "b"}});
+        config["spec"] = spec.clone();
+        let writer = Writer { manager, api_version: &api_version, subresource: "", now: at(1) };
+        let ignored = FieldSet::of(&[&["status"]]);
+        let application = Application { config: &config, writer, kind: "HorizontalPodAutoscaler", force, ignored: &ignored };
+        let live = live.map(|live| resource.to_served(live.clone()));
+        let owned = Owned::of(resource.type_().unwrap());
+        let applied = apply(&owned, &BuiltIn(resource), live.as_ref(), &application)?;
+        Ok(resource.to_stored(applied))
+    }
+
+    fn v1(utilization: i64) -> Value {
+        json!({"maxReplicas": 3, "targetCPUUtilizationPercentage": utilization, "scaleTargetRef": {"kind": "Deployment", "name": "web"}})
+    }
+
+    fn v2(utilization: i64) -> Value {
+        let target = json!({"type": "Utilization", "averageUtilization": utilization});
+        json!({"metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]})
+    }
+
+    fn utilization(stored: &Value) -> &Value {
+        &stored["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"]
+    }
+
+    #[test]
+    fn who_owns_a_wish_in_one_version_is_in_the_way_of_another() {
+        let live = apply_in("v1", None, "one", &v1(50), false).unwrap();
+        assert_eq!(utilization(&live), 50);
+        let refused = apply_in("v2", Some(&live), "two", &v2(60), false).unwrap_err();
+        assert_eq!(refused.code, 409);
+        assert!(refused.message.contains(".spec.targetCPUUtilizationPercentage"), "{}", refused.message);
+        let same = apply_in("v2", Some(&live), "two", &v2(50), false).unwrap();
+        assert_eq!(owners(&same).len(), 2, "what is wished for twice has two owners");
+        let forced = apply_in("v2", Some(&live), "two", &v2(60), true).unwrap();
+        assert_eq!(utilization(&forced), 60);
+        let owners = owners(&forced);
+        assert_eq!(owners[0].1, json!({"f:spec": {"f:maxReplicas": {}, "f:scaleTargetRef": {}}}), "one has lost it");
+        assert_eq!(owners[1].1, json!({"f:spec": {"f:metrics": {}}}));
+    }
+
+    #[test]
+    fn an_update_takes_from_owners_in_another_version() {
+        let live = apply_in("v1", None, "one", &v1(50), false).unwrap();
+        let mut new = live.clone();
+        new["spec"]["metrics"] = v2(70)["metrics"].clone();
+        let writer = Writer { manager: "tool", api_version: "autoscaling/v2", subresource: "", now: at(2) };
+        let owned = Owned::of(resource("v2").type_().unwrap());
+        update(&owned, &BuiltIn(resource("v2")), &live, &mut new, &writer);
+        let owners = owners(&new);
+        assert_eq!(owners[0], ("one Apply".to_owned(), json!({"f:spec": {"f:maxReplicas": {}, "f:scaleTargetRef": {}}})));
+        assert_eq!(owners[1], ("tool Update".to_owned(), json!({"f:spec": {"f:metrics": {}}})));
+    }
+
+    #[test]
+    fn what_was_applied_in_another_version_goes_when_it_is_wished_for_no_longer() {
+        let mut spec = v1(50);
+        spec["minReplicas"] = json!(2);
+        let live = apply_in("v1", None, "one", &spec, false).unwrap();
+        assert_eq!(live["spec"]["minReplicas"], 2);
+        let mut wish = v2(50);
+        wish["maxReplicas"] = json!(3);
+        wish["scaleTargetRef"] = json!({"kind": "Deployment", "name": "web"});
+        let next = apply_in("v2", Some(&live), "one", &wish, false).unwrap();
+        assert_eq!((next["spec"].get("minReplicas"), utilization(&next)), (None, &json!(50)));
+        assert_eq!(next["metadata"]["managedFields"][0]["apiVersion"], "autoscaling/v2");
+        assert_eq!(owners(&next).len(), 1);
     }
 }

@@ -4,10 +4,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Owned,
+    Owned, Versions,
     compare::Comparison,
     entries::{self, Entry, Operation},
     fields::FieldSet,
+    versions::Comparisons,
 };
 use crate::object::meta;
 
@@ -59,13 +60,13 @@ pub fn created(owned: &Owned<'_>, new: &mut Value, ignored: &FieldSet, writer: &
     let entries = entries::of_update(&Value::Null, new);
     meta::remove(new, "managedFields");
     let comparison = owned.compare(&json!({}), new).without(ignored);
-    entries::set(new, entries::cap(give(entries, comparison, writer)));
+    entries::set(new, entries::cap(give(entries, &comparison, writer)));
 }
 
-/// Sets `managedFields` of an object that is changed from `live` to `new`.
-pub fn update(owned: &Owned<'_>, live: &Value, new: &mut Value, writer: &Writer<'_>) {
+/// Sets `managedFields` of an object that is changed from `live` to `new`, both in the writer's version.
+pub fn update(owned: &Owned<'_>, versions: &dyn Versions, live: &Value, new: &mut Value, writer: &Writer<'_>) {
     let by_subresource = !writer.subresource.is_empty();
-    let entries = if by_subresource { entries::of_stored(live) } else { entries::of_update(live, new) };
+    let mut entries = if by_subresource { entries::of_stored(live) } else { entries::of_update(live, new) };
     let comparison = owned.compare(live, new);
     if comparison.changed().difference(&nobodys()).is_empty() && comparison.removed.difference(&nobodys()).is_empty() {
         if by_subresource || meta::get(new, "managedFields").is_none() {
@@ -80,7 +81,10 @@ pub fn update(owned: &Owned<'_>, live: &Value, new: &mut Value, writer: &Writer<
         meta::remove(new, "managedFields");
         return;
     }
-    entries::set(new, entries::cap(give(entries, comparison, writer)));
+    let plain = FieldSet::default();
+    let mut comparisons = Comparisons::new(versions, (live, new), &plain, (writer.api_version, comparison.clone()));
+    take(&mut entries, &mut comparisons, None);
+    entries::set(new, entries::cap(give(entries, &comparison, writer)));
 }
 
 /// Keeps the owners' times of a write that changed nothing else: it is no write.
@@ -103,11 +107,9 @@ pub fn keep_times(old: &Value, new: &mut Value) {
     }
 }
 
-/// Takes what was changed from all owners, and gives it to the writer.
-fn give(mut entries: Vec<Entry>, comparison: Comparison, writer: &Writer<'_>) -> Vec<Entry> {
-    let changed = comparison.changed();
-    take(&mut entries, &changed, &comparison.removed, None);
-    let own = changed.difference(&nobodys());
+/// Gives the writer what was changed.
+fn give(mut entries: Vec<Entry>, comparison: &Comparison, writer: &Writer<'_>) -> Vec<Entry> {
+    let own = comparison.changed().difference(&nobodys());
     if !own.is_empty() {
         let entry = writer.entry(Operation::Update, own);
         match entries.iter_mut().find(|other| other.is_of(&entry)) {
@@ -121,10 +123,15 @@ fn give(mut entries: Vec<Entry>, comparison: Comparison, writer: &Writer<'_>) ->
     entries
 }
 
-/// Takes fields from all owners but one.
-pub(super) fn take(entries: &mut Vec<Entry>, changed: &FieldSet, removed: &FieldSet, except: Option<&Entry>) {
+/// Takes what was changed from all owners but one, each in the version in which it owns.
+pub(super) fn take(entries: &mut Vec<Entry>, comparisons: &mut Comparisons<'_>, except: Option<&Entry>) {
     for entry in entries.iter_mut().filter(|entry| except.is_none_or(|except| !entry.is_of(except))) {
-        for lost in [changed, removed] {
+        let Some(comparison) = comparisons.of(&entry.api_version) else {
+            // Nobody owns fields of a version that is none any more.
+            entry.fields = FieldSet::default();
+            continue;
+        };
+        for lost in [&comparison.changed(), &comparison.removed] {
             if entry.fields.intersects(lost) {
                 entry.fields = entry.fields.difference(lost);
             }

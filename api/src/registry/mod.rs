@@ -25,6 +25,7 @@ pub mod priority;
 pub mod reviews;
 mod stored;
 mod update;
+pub mod versions;
 
 /// One resource.
 pub struct Resource {

@@ -186,7 +186,7 @@ pub async fn run(handle: Handle, cancel: CancellationToken) {
                 if watched.get(name).is_none_or(|known| known.spec != *spec)
                     && let Some(target) = Target::of_api_service(object)
                 {
-                    let known = Watched::new(spec.clone(), target, server.options.trust.identity(), now);
+                    let known = Watched::new(spec.clone(), target, server.options.trust.identity.as_deref(), now);
                     watched.insert(name.clone(), known);
                 }
             }

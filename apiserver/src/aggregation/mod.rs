@@ -20,4 +20,4 @@ mod tests;
 mod trust;
 
 pub use table::{Aggregator, Backend, Documents, Extension, Remote, Table};
-pub use trust::{FrontProxy, Trust, reconciled};
+pub use trust::{Trust, reconciled};

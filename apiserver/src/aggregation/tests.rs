@@ -8,7 +8,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use super::{FrontProxy, Trust};
+use super::Trust;
 use crate::{
     auth::UserInfo,
     service::{Handle, Options},
@@ -89,8 +89,7 @@ async fn reason(handle: &Handle, name: &str, wanted: &str) -> Value {
 async fn a_server_elsewhere_is_asked_with_the_users_name_and_seen_in_discovery() {
     let clients = Authority::new();
     let identity = clients.sign("front-proxy-client", &[]);
-    let front_proxy = FrontProxy { identity, authority: clients.certificate.clone(), allowed_names: Vec::new() };
-    let trust = Trust { front_proxy: Some(Arc::new(front_proxy)), ..Trust::default() };
+    let trust = Trust { identity: Some(Arc::new(identity)), ..Trust::default() };
     let handle = testing::server_of(Options { trust, ..testing::options() }).await;
     let extension = Extension::start(&["sample-api.default.svc"], Some(&clients), wardle).await;
     let (code, body) = ask(&handle, Method::POST, SERVICES, &api_service(&extension)).await;

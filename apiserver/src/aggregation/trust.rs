@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kontiki_api::resources::{CONFIG_MAPS, ResourceKey};
 use serde_json::{Value, json};
 
-use crate::outbound::Identity;
+use crate::{auth::FrontProxy, outbound::Identity};
 
 /// Name of the ConfigMap.
 pub const CONFIG_MAP: &str = "extension-apiserver-authentication";
@@ -20,27 +20,12 @@ pub struct Trust {
     /// Authority of clients, as PEM.
     pub client_authority: String,
     /// How this server shows who it is; without it requests are passed on without a certificate.
+    pub identity: Option<Arc<Identity>>,
+    /// Who may name users in headers, to them and to this server.
     pub front_proxy: Option<Arc<FrontProxy>>,
 }
 
-/// How this server shows servers elsewhere who it is.
-#[derive(Debug)]
-pub struct FrontProxy {
-    /// What it shows.
-    pub identity: Identity,
-    /// The authority that signed it, as PEM.
-    pub authority: String,
-    /// Common names that are believed.
-    pub allowed_names: Vec<String>,
-}
-
 impl Trust {
-    /// What this server shows.
-    #[must_use]
-    pub fn identity(&self) -> Option<&Identity> {
-        self.front_proxy.as_ref().map(|front_proxy| &front_proxy.identity)
-    }
-
     /// The ConfigMap as it must be at least.
     #[must_use]
     pub fn config_map(&self) -> (ResourceKey, Value) {
@@ -49,18 +34,29 @@ impl Trust {
             data["client-ca-file"] = json!(self.client_authority);
         }
         if let Some(front_proxy) = &self.front_proxy {
-            let list = |words: &[&str]| json!(json!(words).to_string());
-            let names: Vec<&str> = front_proxy.allowed_names.iter().map(String::as_str).collect();
+            let list = |words: Vec<String>| json!(json!(words).to_string());
+            let names = |names: &[http::HeaderName]| list(names.iter().map(|name| canonical(name.as_str())).collect());
+            let headers = &front_proxy.headers;
             data["requestheader-client-ca-file"] = json!(front_proxy.authority);
-            data["requestheader-allowed-names"] = list(&names);
-            data["requestheader-username-headers"] = list(&["X-Remote-User"]);
-            data["requestheader-uid-headers"] = list(&["X-Remote-Uid"]);
-            data["requestheader-group-headers"] = list(&["X-Remote-Group"]);
-            data["requestheader-extra-headers-prefix"] = list(&["X-Remote-Extra-"]);
+            data["requestheader-allowed-names"] = list(front_proxy.allowed_names.clone());
+            data["requestheader-username-headers"] = names(&headers.names);
+            data["requestheader-uid-headers"] = names(&headers.uids);
+            data["requestheader-group-headers"] = names(&headers.groups);
+            let prefixes = headers.extra_prefixes.iter().map(|prefix| canonical(prefix)).collect();
+            data["requestheader-extra-headers-prefix"] = list(prefixes);
         }
         let metadata = json!({ "name": CONFIG_MAP, "namespace": "kube-system" });
         (CONFIG_MAPS, json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data }))
     }
+}
+
+/// A header's name as it is usually written: each word with a capital.
+fn canonical(name: &str) -> String {
+    let capital = |word: &str| {
+        let (first, rest) = word.split_at(word.len().min(1));
+        first.to_uppercase() + rest
+    };
+    name.split('-').map(capital).collect::<Vec<_>>().join("-")
 }
 
 /// What a ConfigMap that is there must become, `None` if nothing: authorities and names that are missing are added;
@@ -112,11 +108,12 @@ mod tests {
 
     #[test]
     fn what_other_servers_trust_stays_and_what_is_missing_is_added() {
-        let identity = Identity { certificate: Vec::new(), key: Vec::new() };
-        let front_proxy =
-            FrontProxy { identity, authority: certificate("front"), allowed_names: vec!["front-proxy-client".into()] };
-        let trust = Trust { client_authority: certificate("client"), front_proxy: Some(Arc::new(front_proxy)) };
+        let (authority, allowed_names) = (certificate("front"), vec!["front-proxy-client".to_owned()]);
+        let front_proxy = Some(Arc::new(FrontProxy { authority, allowed_names, ..FrontProxy::default() }));
+        let trust = Trust { client_authority: certificate("client"), identity: None, front_proxy };
         let (_, wanted) = trust.config_map();
+        assert_eq!(wanted["data"]["requestheader-username-headers"], "[\"X-Remote-User\"]");
+        assert_eq!(wanted["data"]["requestheader-extra-headers-prefix"], "[\"X-Remote-Extra-\"]");
         assert_eq!(wanted["data"]["requestheader-allowed-names"], "[\"front-proxy-client\"]");
         assert_eq!(reconciled(&wanted, &wanted), None);
         let mut found = wanted.clone();

@@ -4,6 +4,7 @@
 //! <https://kubernetes.io/docs/concepts/configuration/secret/#serviceaccount-token-secrets>
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::{Timestamp, tz::TimeZone};
 use kontiki_api::object::{meta, text};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -78,6 +79,51 @@ impl LegacyClaims {
     }
 }
 
+/// Day on which a token was used last, on its Secret.
+pub const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
+/// Day since which a token is good no more, on its Secret.
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
+/// What a user of a token is told that nobody has asked for.
+pub const GENERATED: &str =
+    "Use tokens from the TokenRequest API or manually created secret-based tokens instead of auto-generated secret-based tokens.";
+
+/// What is to be known, and done, when a token is used that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Why it is good no more, if it was marked so.
+    pub invalid: Option<String>,
+    /// Whether the account has it from a time when every account got one.
+    pub is_generated: bool,
+    /// The day that its Secret is to be labelled with, unless it is already.
+    pub day: Option<String>,
+}
+
+/// A day as the labels have it.
+#[must_use]
+pub fn day(now: Timestamp) -> String {
+    now.to_zoned(TimeZone::UTC).date().to_string()
+}
+
+/// What the use of a Secret's token comes to.
+#[must_use]
+pub fn used(secret: &Value, account: &Value, now: Timestamp) -> Usage {
+    let label = |name: &str| meta::label(secret, name).unwrap_or_default();
+    let (namespace, name) = (meta::namespace(secret), meta::name(secret));
+    let invalid = (!label(INVALID_SINCE).is_empty()).then(|| {
+        format!(
+            "the token in secret {namespace}/{name} for service account {namespace}/{} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token",
+            meta::name(account)
+        )
+    });
+    let named = |reference: &Value| reference["name"].as_str() == Some(name);
+    let is_generated = account["secrets"].as_array().is_some_and(|secrets| secrets.iter().any(named));
+    let today = now.to_zoned(TimeZone::UTC).date();
+    // Another server's clock may be ahead of this one's.
+    let known = [today.to_string(), today.tomorrow().map(|day| day.to_string()).unwrap_or_default()];
+    let day = (!known.iter().any(|day| day == label(LAST_USED))).then(|| today.to_string());
+    Usage { invalid, is_generated, day }
+}
+
 /// What is to become of a Secret that holds a token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filling {
@@ -150,6 +196,23 @@ mod tests {
         assert_eq!(fill(&filled, None, "CERT", sign), Filling::Remove);
         let namesake = json!({"metadata": {"name": "builder", "uid": "2"}});
         assert_eq!(fill(&filled, Some(&namesake), "CERT", sign), Filling::Remove);
+    }
+
+    #[test]
+    fn the_use_of_a_token_is_written_down_once_a_day() {
+        let now: Timestamp = "2026-03-01T23:30:00Z".parse().expect("a time");
+        let account = json!({"metadata": {"name": "builder"}, "secrets": [{"name": "s"}]});
+        let secret = |labels: Value| json!({"metadata": {"name": "s", "namespace": "a", "labels": labels}});
+        let first = used(&secret(json!({})), &account, now);
+        assert_eq!(first, Usage { invalid: None, is_generated: true, day: Some("2026-03-01".to_owned()) });
+        for (last, again) in [("2026-02-28", true), ("2026-03-01", false), ("2026-03-02", false), ("2026-03-03", true)] {
+            let labels = json!({(LAST_USED): last});
+            assert_eq!(used(&secret(labels), &account, now).day.is_some(), again, "{last}");
+        }
+        let marked = used(&secret(json!({(INVALID_SINCE): "2026-01-01"})), &json!({"metadata": {"name": "builder"}}), now);
+        assert!(!marked.is_generated && marked.day.is_some());
+        let why = marked.invalid.unwrap_or_default();
+        assert!(why.starts_with("the token in secret a/s for service account a/builder has been marked invalid."), "{why}");
     }
 
     #[test]

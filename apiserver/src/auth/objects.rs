@@ -1,10 +1,10 @@
 //! Read access to objects, as authentication and admission need it.
 
 use async_trait::async_trait;
-use kontiki_api::{registry, resources::ResourceKey, status::Status};
+use kontiki_api::{object::meta, registry, resources::ResourceKey, status::Status};
 use serde_json::Value;
 
-use crate::storage::{Storage, keys};
+use crate::storage::{Guard, Outcome, Storage, keys};
 
 /// Where objects are looked up: the watch cache, with the store behind it.
 #[async_trait]
@@ -14,6 +14,9 @@ pub trait Objects: Send + Sync {
 
     /// The object as the store has it now.
     async fn fresh(&self, key: &ResourceKey, namespace: &str, name: &str) -> Result<Option<Value>, Status>;
+
+    /// Labels an object; one that is another by now is left alone.
+    async fn label(&self, key: &ResourceKey, object: &Value, label: (&str, &str)) -> Result<(), Status>;
 }
 
 /// Objects for authentication: the cache, with the store behind it.
@@ -37,5 +40,19 @@ impl Objects for StoredObjects {
             Err(status) if status.code == 404 => Ok(None),
             Err(status) => Err(status),
         }
+    }
+
+    async fn label(&self, key: &ResourceKey, object: &Value, (label, value): (&str, &str)) -> Result<(), Status> {
+        let resource = registry::of(key).ok_or_else(Status::no_such_path)?;
+        let uid = meta::uid(object);
+        let change = |mut found: Value| {
+            if meta::uid(&found) == uid {
+                let mut labels = meta::get(&found, "labels").and_then(Value::as_object).cloned().unwrap_or_default();
+                labels.insert(label.to_owned(), value.into());
+                meta::set(&mut found, "labels", labels);
+            }
+            Ok(Outcome::Store(found, Guard::default()))
+        };
+        self.storage.change(resource, meta::namespace(object), meta::name(object), change).await.map(drop)
     }
 }

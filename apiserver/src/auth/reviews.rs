@@ -42,7 +42,8 @@ async fn token_status(authenticator: &Authenticator, spec: &Value, now: Timestam
         spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let audiences = if asked.is_empty() { authenticator.audiences() } else { &asked };
     Ok(match authenticator.token(token, audiences, now).await {
-        Ok(claims) => {
+        Ok(token) => {
+            let claims = &token.claims;
             let meant: Vec<&String> = audiences.iter().filter(|audience| claims.aud.contains(audience)).collect();
             json!({"authenticated": true, "user": claims.user(), "audiences": meant})
         }

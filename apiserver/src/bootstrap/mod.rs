@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    addresses::ServiceNetwork,
+    addresses::{ServiceNetwork, repair},
     aggregation,
-    auth::UserInfo,
+    auth::{UserInfo, token_tracking},
     flowcontrol,
     service::{Handle, Options},
 };
@@ -32,7 +32,8 @@ const AT_ONCE: usize = 32;
 const NAMESPACE_NAMES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// Creates what is missing and mends what was changed, again and again until all of it is there, then marks the server
-/// ready; afterwards keeps the endpoints of the API true.
+/// ready; afterwards keeps true what a server keeps of itself: the endpoints of the API, the node ports that are taken, and
+/// since when the use of tokens is written down.
 pub async fn run(handle: Handle, cancel: CancellationToken) {
     let options = &handle.server().options;
     for step in steps(options) {
@@ -46,7 +47,13 @@ pub async fn run(handle: Handle, cancel: CancellationToken) {
         }
     }
     handle.set_bootstrapped();
-    endpoints::run(handle, cancel).await;
+    let node_ports = repair::Metrics::default();
+    node_ports.register(&mut handle.server().metrics.lock());
+    tokio::join!(
+        endpoints::run(handle.clone(), cancel.clone()),
+        repair::run(handle.clone(), node_ports, cancel.clone()),
+        token_tracking::run(handle.clone(), cancel.clone()),
+    );
 }
 
 async fn ensure_until_done(handle: &Handle, key: &ResourceKey, object: &Value, cancel: &CancellationToken) {

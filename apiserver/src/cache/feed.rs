@@ -12,8 +12,11 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::resource::{ResourceCache, decode_object};
-use crate::{custom::CustomResources, storage::keys};
+use super::{
+    object::{ReadError, decode_object},
+    resource::ResourceCache,
+};
+use crate::{custom::CustomResources, encryption::Encryption, storage::keys};
 
 /// Wait before the feed begins anew after a failure.
 const RETRY: Duration = Duration::from_millis(100);
@@ -23,6 +26,7 @@ pub struct Caches {
     by_prefix: RwLock<BTreeMap<String, Arc<ResourceCache>>>,
     definitions: Option<Arc<ResourceCache>>,
     revision: watch::Sender<i64>,
+    encryption: Encryption,
     /// The custom resources; each has a cache too.
     pub custom: CustomResources,
 }
@@ -58,6 +62,12 @@ impl Caches {
         key.starts_with(prefix.as_str()).then(|| Arc::clone(cache))
     }
 
+    /// The resource whose objects have keys like this one.
+    #[must_use]
+    pub fn resource_of(&self, key: &str) -> Option<&'static Resource> {
+        self.cache_of_key(key).map(|cache| cache.resource)
+    }
+
     /// Makes caches for the resources that definitions have brought, as the store was at `revision`, and gives up those
     /// of resources that are gone.
     async fn follow_definitions(&self, kv: &dyn Kv, revision: i64) -> Result<(), Error> {
@@ -78,7 +88,7 @@ impl Caches {
                 continue;
             }
             let cache = Arc::new(ResourceCache::new(resource, prefix.to_owned()));
-            fill(kv, &cache, revision).await?;
+            self.fill(kv, &cache, revision).await?;
             self.by_prefix.write().insert(prefix.to_owned(), cache);
         }
         Ok(())
@@ -87,10 +97,56 @@ impl Caches {
     fn put(&self, pair: &mvccpb::KeyValue) {
         let Ok(key) = std::str::from_utf8(&pair.key) else { return };
         let Some(cache) = self.cache_of_key(key) else { return };
-        match decode_object(cache.resource, key, &pair.value, pair.mod_revision) {
+        match decode_object(&self.encryption, cache.resource, key, &pair.value, pair.mod_revision) {
             Ok(object) => cache.put(object),
-            Err(error) => tracing::error!(key, %error, "a stored object cannot be read; it is left out"),
+            Err(ReadError::Sealed(why)) => {
+                tracing::error!(key, why, "a stored object cannot be decrypted");
+                cache.put_unreadable(key, why, pair.mod_revision);
+            }
+            Err(ReadError::Malformed(error)) => tracing::error!(key, %error, "a stored object cannot be read; it is left out"),
         }
+    }
+
+    /// Another configuration may decrypt what could not be: reads again, as of the revision up to which all is known.
+    async fn look_again(&self, kv: &dyn Kv) -> Result<(), Error> {
+        for cache in self.all().into_iter().filter(|cache| cache.first_unreadable("").is_some()) {
+            if let Err(error) = self.fill(kv, &cache, self.current_revision()).await {
+                // That revision may be compacted: only a list brings the caches to one state again.
+                self.revision.send_replace(0);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one resource at a revision, 0 for the newest; returns which that was.
+    async fn fill(&self, kv: &dyn Kv, cache: &ResourceCache, revision: i64) -> Result<i64, Error> {
+        let request = pb::RangeRequest {
+            key: bytes::Bytes::copy_from_slice(cache.prefix.as_bytes()),
+            range_end: keys::range_end(&cache.prefix),
+            revision,
+            // This member has applied the revision that the first answer named.
+            serializable: revision != 0,
+            ..pb::RangeRequest::default()
+        };
+        let answer = kv.range(request).await?;
+        let revision = if revision == 0 { answer.header.map_or(0, |header| header.revision) } else { revision };
+        let (mut objects, mut unreadable) = (Vec::with_capacity(answer.kvs.len()), BTreeMap::new());
+        for pair in answer.kvs {
+            let Ok(key) = std::str::from_utf8(&pair.key) else { continue };
+            match decode_object(&self.encryption, cache.resource, key, &pair.value, pair.mod_revision) {
+                Ok(object) => objects.push(object),
+                Err(ReadError::Sealed(why)) => {
+                    tracing::error!(key, why, "a stored object cannot be decrypted");
+                    unreadable.insert(key.into(), why);
+                }
+                Err(ReadError::Malformed(error)) => {
+                    tracing::error!(key, %error, "a stored object cannot be read; it is left out");
+                }
+            }
+        }
+        cache.reset(objects, unreadable, revision);
+        Ok(revision)
     }
 
     fn apply(&self, event: &mvccpb::Event) {
@@ -106,14 +162,14 @@ impl Caches {
 }
 
 /// Makes the caches and begins to feed them from the store.
-pub fn start(kv: Arc<dyn Kv>, cancel: CancellationToken) -> Arc<Caches> {
+pub fn start(kv: Arc<dyn Kv>, encryption: Encryption, cancel: CancellationToken) -> Arc<Caches> {
     let stored = registry::all().iter().filter(|resource| resource.is_stored() && resource.conversion.is_none());
     let cache =
         |resource: &'static Resource| (resource.prefix.clone(), Arc::new(ResourceCache::new(resource, resource.prefix.clone())));
     let by_prefix: BTreeMap<String, Arc<ResourceCache>> = stored.map(cache).collect();
     let definitions = registry::of(&CUSTOM_RESOURCE_DEFINITIONS).and_then(|key| by_prefix.get(&key.prefix)).cloned();
     let (by_prefix, custom) = (RwLock::new(by_prefix), CustomResources::default());
-    let caches = Arc::new(Caches { by_prefix, definitions, revision: watch::channel(0).0, custom });
+    let caches = Arc::new(Caches { by_prefix, definitions, revision: watch::channel(0).0, encryption, custom });
     let feed = Arc::clone(&caches);
     tokio::spawn(async move {
         loop {
@@ -145,7 +201,18 @@ async fn follow(kv: &dyn Kv, caches: &Caches) -> Result<(), Error> {
         ..pb::WatchCreateRequest::default()
     };
     let mut watch = kv.watch(everything).await?;
-    while let Some(response) = watch.recv().await {
+    let mut encryption = caches.encryption.changes();
+    // What the configuration was when the caches were filled is not known; it costs nothing where all could be read.
+    caches.look_again(kv).await?;
+    loop {
+        let response = tokio::select! {
+            response = watch.recv() => response,
+            () = encryption.next() => {
+                caches.look_again(kv).await?;
+                continue;
+            }
+        };
+        let Some(response) = response else { return Ok(()) };
         if response.canceled {
             // History before the resume point is gone: begin with a list.
             caches.revision.send_replace(0);
@@ -172,41 +239,14 @@ async fn follow(kv: &dyn Kv, caches: &Caches) -> Result<(), Error> {
             forward
         });
     }
-    Ok(())
 }
 
 /// Reads everything at one revision.
 async fn load(kv: &dyn Kv, caches: &Caches) -> Result<i64, Error> {
     let mut revision = 0;
     for cache in caches.all() {
-        revision = fill(kv, &cache, revision).await?;
+        revision = caches.fill(kv, &cache, revision).await?;
     }
     caches.follow_definitions(kv, revision).await?;
-    Ok(revision)
-}
-
-/// Reads one resource at a revision, 0 for the newest; returns which that was.
-async fn fill(kv: &dyn Kv, cache: &ResourceCache, revision: i64) -> Result<i64, Error> {
-    let request = pb::RangeRequest {
-        key: bytes::Bytes::copy_from_slice(cache.prefix.as_bytes()),
-        range_end: keys::range_end(&cache.prefix),
-        revision,
-        // This member has applied the revision that the first answer named.
-        serializable: revision != 0,
-        ..pb::RangeRequest::default()
-    };
-    let answer = kv.range(request).await?;
-    let revision = if revision == 0 { answer.header.map_or(0, |header| header.revision) } else { revision };
-    let decode = |pair: mvccpb::KeyValue| {
-        let key = String::from_utf8(pair.key.to_vec()).ok()?;
-        match decode_object(cache.resource, &key, &pair.value, pair.mod_revision) {
-            Ok(object) => Some(object),
-            Err(error) => {
-                tracing::error!(key, %error, "a stored object cannot be read; it is left out");
-                None
-            }
-        }
-    };
-    cache.reset(answer.kvs.into_iter().filter_map(decode).collect(), revision);
     Ok(revision)
 }

@@ -14,7 +14,10 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use super::resource::{CachedObject, Change};
+use super::{object::CachedObject, resource::Change};
+
+/// A position that no window has.
+const LOST: u64 = u64::MAX;
 
 /// What a watcher watches: more than it selects, never less.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +64,15 @@ impl Queue {
             }
         }
         positions.push_back(position);
+        drop(positions);
+        self.filled.notify_one();
+    }
+
+    /// What the watcher has not taken is in no window any more: it learns that it is too late.
+    fn lose(&self) {
+        let mut positions = self.positions.lock();
+        positions.clear();
+        positions.push_back(LOST);
         drop(positions);
         self.filled.notify_one();
     }
@@ -147,6 +159,13 @@ impl Interests {
             if let Some(now) = now {
                 tell(&Interest::Field(*index, now));
             }
+        }
+    }
+
+    /// Tells every watcher that its place is lost.
+    pub(super) fn lose(&self) {
+        for queue in self.watchers.read().values().flat_map(HashMap::values) {
+            queue.lose();
         }
     }
 

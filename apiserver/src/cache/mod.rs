@@ -10,8 +10,10 @@
 
 mod feed;
 mod interest;
+mod object;
 mod resource;
 
 pub use feed::{Caches, start};
 pub use interest::Interest;
-pub use resource::{CachedObject, Change, Event, ResourceCache, Snapshot, Subscription, Window, WindowError, decode_object};
+pub use object::{CachedObject, ReadError, decode_object};
+pub use resource::{Change, Event, ResourceCache, Snapshot, Subscription, Window, WindowError};

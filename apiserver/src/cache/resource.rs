@@ -1,24 +1,22 @@
 //! One resource: its objects in order of their keys, and a window of its recent events.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use imbl::OrdMap;
-use kontiki_api::{
-    custom::strategy::Served,
-    object::{Encoded, Header, ObjectError},
-    protobuf::encode as protobuf,
-    registry::Resource,
-    selector::{FieldSelector, LabelSelector},
-};
+use kontiki_api::registry::Resource;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
-use super::interest::{Interest, Interests, Queue};
+use super::{
+    interest::{Interest, Interests, Queue},
+    object::CachedObject,
+};
 
 /// Most events that a window holds.
 const WINDOW_EVENTS_MAX: usize = 4096;
@@ -31,90 +29,6 @@ const PAGES_KEPT: Duration = Duration::from_secs(75);
 
 /// Objects by their keys at one moment; a copy shares everything with the cache.
 pub type Snapshot = OrdMap<Arc<str>, Arc<CachedObject>>;
-
-/// An object as the cache holds it.
-#[derive(Debug)]
-pub struct CachedObject {
-    /// Key in the store.
-    pub key: Arc<str>,
-    /// The bytes that clients get.
-    pub encoded: Encoded,
-    /// What selectors look at.
-    pub header: Header,
-    /// Values of the kind's selectable fields, in the strategy's order.
-    pub fields: Vec<String>,
-    /// Revision of its last change.
-    pub revision: i64,
-    protobuf: OnceLock<Option<Bytes>>,
-}
-
-impl CachedObject {
-    /// Its protobuf message, without the envelope; made on first use. `None` for a kind that has none.
-    #[must_use]
-    pub fn protobuf(&self, resource: &Resource) -> Option<Bytes> {
-        let encode = || protobuf::message(resource.type_()?, &self.encoded.value());
-        self.protobuf.get_or_init(encode).clone()
-    }
-
-    /// The same object with other bytes: as another version of its kind.
-    #[must_use]
-    pub fn with_encoded(&self, encoded: Encoded) -> Self {
-        let (key, header, fields) = (Arc::clone(&self.key), self.header.clone(), self.fields.clone());
-        Self { key, encoded, header, fields, revision: self.revision, protobuf: OnceLock::new() }
-    }
-
-    /// Fields of custom resources change with their definition: they are read when they are asked for.
-    fn selected_custom(&self, served: &Served, labels: &LabelSelector, fields: &FieldSelector) -> bool {
-        if !labels.matches(&self.header.labels) {
-            return false;
-        }
-        let object = self.encoded.value();
-        let values: Vec<(&str, String)> = fields
-            .terms
-            .iter()
-            .map(|term| {
-                let value = match term.path.as_str() {
-                    "metadata.name" => self.header.name.clone(),
-                    "metadata.namespace" => self.header.namespace.clone(),
-                    path => served.selectable_value(&object, path).unwrap_or_default(),
-                };
-                (term.path.as_str(), value)
-            })
-            .collect();
-        fields.matches(|path| values.iter().find(|(known, _)| *known == path).map_or("", |(_, value)| value.as_str()))
-    }
-
-    /// Whether selectors select it.
-    #[must_use]
-    pub fn selected(&self, resource: &Resource, labels: &LabelSelector, fields: &FieldSelector) -> bool {
-        if let Some(served) = resource.strategy.custom().filter(|_| !fields.terms.is_empty()) {
-            return self.selected_custom(&served, labels, fields);
-        }
-        let value_of = |path: &str| match path {
-            "metadata.name" => self.header.name.as_str(),
-            "metadata.namespace" => self.header.namespace.as_str(),
-            other => {
-                let position = resource.stored().strategy.selectable_fields().iter().position(|field| *field == other);
-                position.and_then(|index| self.fields.get(index)).map_or("", String::as_str)
-            }
-        };
-        labels.matches(&self.header.labels) && fields.matches(value_of)
-    }
-}
-
-/// Decodes stored bytes into what the cache holds.
-pub fn decode_object(resource: &Resource, key: &str, stored: &[u8], revision: i64) -> Result<CachedObject, ObjectError> {
-    let encoded = Encoded::from_stored(stored, revision)?;
-    let header = Header::decode(&encoded.bytes())?;
-    let paths = resource.strategy.selectable_fields();
-    let fields = if paths.is_empty() {
-        Vec::new()
-    } else {
-        let value = encoded.value();
-        paths.iter().map(|path| resource.strategy.field_value(&value, path)).collect()
-    };
-    Ok(CachedObject { key: key.into(), encoded, header, fields, revision, protobuf: OnceLock::new() })
-}
 
 /// What happened to an object.
 #[derive(Clone, Debug)]
@@ -189,6 +103,8 @@ pub struct Window {
 #[derive(Default)]
 struct State {
     objects: Snapshot,
+    /// Objects that cannot be decrypted, with the reason: by nobody's fault there are none.
+    unreadable: BTreeMap<Arc<str>, String>,
     events: VecDeque<Arc<Event>>,
     /// Sequence number of the first event in `events`.
     first: u64,
@@ -260,19 +176,50 @@ impl ResourceCache {
     }
 
     /// Begins anew with what the store holds at `revision`.
-    pub(super) fn reset(&self, objects: Vec<CachedObject>, revision: i64) {
+    pub(super) fn reset(&self, objects: Vec<CachedObject>, unreadable: BTreeMap<Arc<str>, String>, revision: i64) {
         let mut state = self.state.write();
         state.objects = objects.into_iter().map(|object| (Arc::clone(&object.key), Arc::new(object))).collect();
+        state.unreadable = unreadable;
+        self.lose_window(&mut state, revision);
+    }
+
+    /// Who watches has to look at the store's history for what happened up to `revision`.
+    fn lose_window(&self, state: &mut State, revision: i64) {
         state.first += state.events.len() as u64;
         state.events.clear();
         state.bytes = 0;
         state.since = revision;
         state.last = revision;
+        self.interests.lose();
+    }
+
+    /// An object has become one that cannot be decrypted. What it was before is not shown either, and no event can tell
+    /// of it: watches go to the store's history, and end there.
+    pub(super) fn put_unreadable(&self, key: &str, why: String, revision: i64) {
+        let mut state = self.state.write();
+        state.objects.remove(key);
+        state.unreadable.insert(key.into(), why);
+        self.lose_window(&mut state, revision);
+    }
+
+    /// Why an object cannot be decrypted; `None` for all others.
+    #[must_use]
+    pub fn unreadable(&self, key: &str) -> Option<String> {
+        self.state.read().unreadable.get(key).cloned()
+    }
+
+    /// The first object under a prefix that cannot be decrypted, with the reason.
+    #[must_use]
+    pub fn first_unreadable(&self, prefix: &str) -> Option<(Arc<str>, String)> {
+        let state = self.state.read();
+        let (key, why) = state.unreadable.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)).next()?;
+        key.starts_with(prefix).then(|| (Arc::clone(key), why.clone()))
     }
 
     pub(super) fn put(&self, object: CachedObject) {
         let object = Arc::new(object);
         let mut state = self.state.write();
+        state.unreadable.remove(&object.key);
         let before = state.objects.insert(Arc::clone(&object.key), Arc::clone(&object));
         let revision = object.revision;
         self.push(&mut state, Event::new(revision, Change::Put(object, before)));
@@ -280,6 +227,7 @@ impl ResourceCache {
 
     pub(super) fn delete(&self, key: &str, revision: i64) {
         let mut state = self.state.write();
+        state.unreadable.remove(key);
         if let Some(before) = state.objects.remove(key) {
             self.push(&mut state, Event::new(revision, Change::Delete(before)));
         }

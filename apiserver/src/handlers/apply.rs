@@ -7,12 +7,12 @@ use std::sync::Arc;
 use http::Response;
 use jiff::Timestamp;
 use kontiki_api::{
-    custom::strategy::Served,
+    custom::{field_versions::Defined, strategy::Served},
     decode::FieldValidation,
-    managed::{self, Application, FieldSet, Owned, Writer},
+    managed::{self, Application, FieldSet, OneVersion, Owned, Writer},
     object::meta,
     patch,
-    registry::Resource,
+    registry::{Resource, versions::BuiltIn},
     schema::Type,
     status::Status,
 };
@@ -47,6 +47,8 @@ pub struct Applied {
 pub struct Target {
     /// Type of the objects there, if they are of a built-in kind.
     pub type_: Option<&'static Type>,
+    /// The resource, whose other versions' owners count too; none for what only a path makes.
+    pub resource: Option<&'static Resource>,
     /// Version of the definition, if they are custom resources.
     pub custom: Option<Arc<Served>>,
     /// Their group and version.
@@ -94,12 +96,17 @@ impl Applied {
         let application =
             |config| Application { config, writer, kind: target.kind, force: self.options.force, ignored: &target.ignored };
         if let Some(served) = &target.custom {
-            let mut object = served.owned(|owned| managed::apply(owned, live, &application(&self.config)))?;
+            let versions = Defined(served);
+            let mut object = served.owned(|owned| managed::apply(owned, &versions, live, &application(&self.config)))?;
             served.clean(&mut object)?;
             return Ok(object);
         }
         let type_ = target.type_.ok_or_else(|| Status::internal_error("the kind has no schema"))?;
-        let object = managed::apply(&Owned::of(type_), live, &application(&self.config))?;
+        let owned = Owned::of(type_);
+        let object = match target.resource {
+            Some(resource) => managed::apply(&owned, &BuiltIn(resource), live, &application(&self.config))?,
+            None => managed::apply(&owned, &OneVersion(&owned), live, &application(&self.config))?,
+        };
         patch::clean(object, type_)
     }
 }
@@ -109,6 +116,7 @@ pub async fn apply(server: &ApiServer, call: &Call, resource: &'static Resource,
     let applied = read(call)?;
     let target = Target {
         type_: resource.type_(),
+        resource: Some(resource),
         custom: resource.strategy.custom(),
         api_version: resource.key.api_version(),
         kind: resource.key.kind,

@@ -3,10 +3,12 @@
 //! In: who asks, for what, with which body. Out: an answer or a Status. Everything that reads or
 //! writes goes through [`crate::storage`]; what may be written is decided by pure functions.
 
+mod allocation;
 pub mod apply;
 pub mod component_status;
 pub mod delete;
 pub mod encode;
+pub mod health;
 mod options;
 mod ownership;
 pub mod paths;

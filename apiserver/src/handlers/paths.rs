@@ -1,10 +1,11 @@
-//! Paths that are no resource: discovery, OpenAPI, health, version, metrics.
+//! Paths that are no resource: discovery, OpenAPI, version, metrics.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use kontiki_api::{discovery, registry, status::Status};
 use serde_json::{Value, json};
 
+use super::health;
 use crate::{
     aggregation,
     response::{self, Body},
@@ -27,8 +28,8 @@ pub async fn answer(server: &ApiServer, call: &Call) -> Result<Response<Body>, S
     match parts.as_slice() {
         [] => Ok(response::json(StatusCode::OK, &json!({ "paths": PATHS }))),
         ["version"] => Ok(response::json(StatusCode::OK, &version())),
-        ["healthz" | "livez", ..] => Ok(health(call, &[("ping", None)])),
-        ["readyz", ..] => Ok(health(call, &server.readiness())),
+        ["healthz" | "livez", check @ ..] => health::answer(call, &health::liveness(server), check),
+        ["readyz", check @ ..] => health::answer(call, &health::readiness(server), check),
         ["metrics"] => metrics(server),
         ["api"] => Ok(match aggregated_form(call) {
             Some(form) => in_form(call, form, &discovery::aggregated(served, true, form)),
@@ -136,27 +137,6 @@ fn version() -> Value {
         "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, match std::env::consts::ARCH { "x86_64" => "amd64", "aarch64" => "arm64", other => other }),
     })
-}
-
-/// A check's name and what is wrong, if something is.
-pub type Check = (&'static str, Option<String>);
-
-fn health(call: &Call, checks: &[Check]) -> Response<Body> {
-    let failed = checks.iter().any(|(_, problem)| problem.is_some());
-    let code = if failed { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
-    if !failed && !call.info.query.contains_key("verbose") {
-        return response::text(code, "ok");
-    }
-    let mut text = String::new();
-    for (name, problem) in checks {
-        match problem {
-            None => text.push_str(&format!("[+]{name} ok\n")),
-            Some(problem) => text.push_str(&format!("[-]{name} failed: {problem}\n")),
-        }
-    }
-    let name = call.info.path.trim_matches('/');
-    text.push_str(&format!("{name} check {}\n", if failed { "failed" } else { "passed" }));
-    response::text(code, text)
 }
 
 fn metrics(server: &ApiServer) -> Result<Response<Body>, Status> {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use kontiki_api::{
     decode::{self, Expected},
     field::FieldError,
-    managed::{self, FieldSet, Owned, Writer},
+    managed::{self, FieldSet, OneVersion, Owned, Writer},
     object::{meta, text},
     patch,
     registry::Resource,
@@ -121,7 +121,8 @@ pub async fn answer(server: &ApiServer, call: &Call, resource: &'static Resource
         let decided = match asked {
             Ok(mut scale) => {
                 if !matches!(change, Change::Apply(..)) {
-                    managed::update(&Owned::of(expected.type_), &before, &mut scale, &writer);
+                    let owned = Owned::of(expected.type_);
+                    managed::update(&owned, &OneVersion(&owned), &before, &mut scale, &writer);
                 }
                 match server.admission.admit(server, &request, &mut scale, &before).await {
                     Ok(()) => scaled(resource, object, &before, &scale),
@@ -143,7 +144,7 @@ pub async fn answer(server: &ApiServer, call: &Call, resource: &'static Resource
                 response::warn(&mut answer, &request.take_warnings());
                 return Ok(answer);
             }
-            Some(Written::Taken) => return Err(Status::internal_error("a scale takes no addresses")),
+            Some(Written::Taken(_)) => return Err(Status::internal_error("a scale takes no addresses")),
         }
     }
 }
@@ -159,6 +160,7 @@ fn read(call: &Call, expected: Expected<'static>) -> Result<(Change, options::Wr
         let options = applied.options.clone();
         let target = Target {
             type_: Some(expected.type_),
+            resource: None,
             custom: None,
             api_version: "autoscaling/v1".into(),
             kind: "Scale",

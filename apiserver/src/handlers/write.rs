@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use kontiki_api::{
     field::FieldError,
     managed,
-    object::{self, Encoded, meta, text},
+    object::{self, Encoded, meta},
     patch::PatchType,
     protobuf,
     registry::Resource,
@@ -13,7 +13,7 @@ use kontiki_api::{
 };
 use serde_json::{Value, json};
 
-use super::{apply, encode, options, ownership, yaml};
+use super::{allocation::Allocation, apply, encode, options, ownership, yaml};
 use crate::{
     addresses,
     admission::{Operation, Request},
@@ -25,8 +25,6 @@ use crate::{
     storage::{Guard, Outcome, Written, store_failure},
 };
 
-/// How often another address is tried.
-const ALLOCATION_ATTEMPTS: u32 = 32;
 /// How often another name is made up.
 const NAME_ATTEMPTS: u32 = 8;
 /// Patches that are taken.
@@ -171,16 +169,15 @@ pub async fn create_object(
 
 async fn store_new(server: &ApiServer, call: &Call, resource: &'static Resource, mut object: Value) -> Result<Encoded, Status> {
     let (name, namespace) = (meta::name(&object).to_owned(), meta::namespace(&object).to_owned());
-    let is_service = resource.key == kontiki_api::resources::SERVICES;
     let asked = object.clone();
-    let (random, uid, now) = (rand::random(), uuid::Uuid::new_v4().to_string(), Timestamp::now());
-    for attempt in 0..ALLOCATION_ATTEMPTS {
-        let guard = if is_service {
-            object.clone_from(&asked);
-            let choice = addresses::Choice { network: server.options.service_network, random, attempt, uid: &uid, now };
-            addresses::allocate(&mut object, None, &choice).map_err(|errors| refusal(resource, &asked, &errors))?
-        } else {
-            Guard::default()
+    let mut allocation = (resource.key == kontiki_api::resources::SERVICES).then(|| Allocation::new(server));
+    loop {
+        let guard = match &allocation {
+            Some(allocation) => {
+                object.clone_from(&asked);
+                allocation.guard(&mut object, None)?
+            }
+            None => Guard::default(),
         };
         if is_dry_run(call)? {
             return Encoded::from_value(&object, 0).map_err(|error| Status::internal_error(error.to_string()));
@@ -188,11 +185,12 @@ async fn store_new(server: &ApiServer, call: &Call, resource: &'static Resource,
         let lease = if resource.stored_as == kontiki_api::resources::EVENTS { event_lease(server).await? } else { 0 };
         match server.storage.create(resource, &namespace, &name, &object, &guard, lease).await? {
             Written::Stored(encoded) | Written::Removed(encoded) | Written::Unchanged(encoded) => return Ok(encoded),
-            Written::Taken if text(&asked, "/spec/clusterIP").is_empty() => {}
-            Written::Taken => return Err(refusal(resource, &object, &[addresses::taken(&object)])),
+            Written::Taken(refusals) => match &mut allocation {
+                Some(allocation) => allocation.lost(&name, refusals).await?,
+                None => return Err(Status::internal_error("a key was taken that nobody has asked for")),
+            },
         }
     }
-    Err(Status::internal_error("failed to allocate a serviceIP: range is full"))
 }
 
 async fn event_lease(server: &ApiServer) -> Result<i64, Status> {
@@ -322,12 +320,12 @@ pub async fn change_with(
 ) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accept(&call.headers)?;
     let request = Request::of(call, resource, Operation::Update, &call.info.name)?;
-    let change = Change { server, resource, part, owners, request: &request, random: rand::random() };
-    let mut allocation = 0;
+    let change = Change { server, resource, part, owners, request: &request };
+    let mut allocation = Allocation::new(server);
     let mut transaction = server.storage.begin(resource, request.namespace, request.name).await?;
     let (written, object) = loop {
         let decided = match compute(transaction.object()) {
-            Ok(new) => change.decide(new, transaction.object(), allocation).await,
+            Ok(new) => change.decide(new, transaction.object(), &allocation).await,
             Err(status) => Err(status),
         };
         let shown = match &decided {
@@ -337,8 +335,7 @@ pub async fn change_with(
         let decided = if shown.is_some() { Ok(Outcome::Store(transaction.object().clone(), Guard::default())) } else { decided };
         match transaction.commit(decided).await? {
             None => {}
-            Some(Written::Taken) if allocation < ALLOCATION_ATTEMPTS => allocation += 1,
-            Some(Written::Taken) => return Err(Status::internal_error("failed to allocate a serviceIP: range is full")),
+            Some(Written::Taken(refusals)) => allocation.lost(request.name, refusals).await?,
             Some(Written::Stored(encoded) | Written::Removed(encoded) | Written::Unchanged(encoded)) => break (encoded, shown),
         }
     };
@@ -361,13 +358,11 @@ struct Change<'a> {
     part: Part,
     owners: Owners<'a>,
     request: &'a Request<'a>,
-    /// Chooses addresses.
-    random: u32,
 }
 
 impl Change<'_> {
     /// What becomes of an object when `new` was asked for in place of `old`: admitted, prepared, validated, admitted.
-    async fn decide(&self, mut new: Value, old: &Value, allocation: u32) -> Result<Outcome, Status> {
+    async fn decide(&self, mut new: Value, old: &Value, allocation: &Allocation<'_>) -> Result<Outcome, Status> {
         let key = &self.resource.key;
         self.check_preconditions(&new, old)?;
         if matches!(meta::resource_version(&new), "" | "0") {
@@ -391,10 +386,7 @@ impl Change<'_> {
         }
         let mut guard = Guard::default();
         if *key == kontiki_api::resources::SERVICES && self.part == Part::Main {
-            let (network, uid) = (self.server.options.service_network, uuid::Uuid::new_v4().to_string());
-            let (random, now) = (self.random, Timestamp::now());
-            let choice = addresses::Choice { network, random, attempt: allocation, uid: &uid, now };
-            guard = addresses::allocate(&mut new, Some(old), &choice).map_err(|errors| refusal(self.resource, old, &errors))?;
+            guard = allocation.guard(&mut new, Some(old))?;
         }
         Ok(Outcome::Store(new, guard))
     }

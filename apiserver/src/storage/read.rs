@@ -12,7 +12,7 @@ use kontiki_proto::etcdserverpb as pb;
 use kontiki_store::error::Error as StoreError;
 
 use super::{Storage, continue_token, keys, store_failure};
-use crate::cache::{CachedObject, ResourceCache, Snapshot, decode_object};
+use crate::cache::{CachedObject, ReadError, ResourceCache, Snapshot, decode_object};
 
 /// How long a read waits for this member to catch up.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(3);
@@ -104,8 +104,19 @@ impl Storage {
     /// One object as the cache has it now.
     pub fn get_cached(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Arc<CachedObject>, Status> {
         let key = keys::object(resource, namespace, name);
-        let missing = || Status::not_found(resource.key.group, resource.key.plural, name);
-        self.cache(resource)?.get(&key).ok_or_else(missing)
+        let cache = self.cache(resource)?;
+        cache.get(&key).ok_or_else(|| match cache.unreadable(&key) {
+            Some(why) => Status::internal_error(why),
+            None => Status::not_found(resource.key.group, resource.key.plural, name),
+        })
+    }
+
+    /// Refuses what would have to show objects that this server cannot read.
+    pub fn all_readable(&self, resource: &Resource, prefix: &str) -> Result<(), Status> {
+        match self.cache(resource)?.first_unreadable(prefix) {
+            Some((key, why)) => Err(unreadable(&key, &why)),
+            None => Ok(()),
+        }
     }
 
     /// One page of a list.
@@ -150,6 +161,7 @@ impl Storage {
                     cache.kept(revision)
                 };
                 if let Some(snapshot) = known {
+                    self.all_readable(resource, &prefix)?;
                     return Ok(self.page(resource, options, &prefix, &start, &snapshot, revision));
                 }
                 return self.list_history(resource, options, &prefix, &start, revision).await;
@@ -159,6 +171,7 @@ impl Storage {
                 self.catch_up().await?;
             }
         }
+        self.all_readable(resource, &prefix)?;
         let revision = self.caches.current_revision();
         // The snapshot may hold changes after `revision`; the list must be true at what it says.
         let (snapshot, last) = self.cache(resource)?.snapshot_and_revision();
@@ -230,7 +243,12 @@ impl Storage {
             let read = i64::try_from(answer.kvs.len()).unwrap_or(i64::MAX);
             for pair in &answer.kvs {
                 let key = String::from_utf8_lossy(&pair.key);
-                let Ok(object) = decode_object(resource.stored(), &key, &pair.value, pair.mod_revision) else { continue };
+                let decoded = decode_object(&self.encryption, resource.stored(), &key, &pair.value, pair.mod_revision);
+                let object = match decoded {
+                    Ok(object) => object,
+                    Err(ReadError::Sealed(why)) => return Err(unreadable(&key, &why)),
+                    Err(ReadError::Malformed(_)) => continue,
+                };
                 if !object.selected(resource, &options.labels, &options.fields) {
                     continue;
                 }
@@ -250,6 +268,11 @@ impl Storage {
             }
         }
     }
+}
+
+/// What a list says of an object that this server cannot read.
+fn unreadable(key: &str, why: &str) -> Status {
+    Status::internal_error(format!("unable to transform key {key:?}: {why}"))
 }
 
 /// Why the past cannot be read: when it is compacted, the rest of a list can still be had as it is now.

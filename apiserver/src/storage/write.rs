@@ -12,6 +12,7 @@ use kontiki_proto::{etcdserverpb as pb, mvccpb};
 use serde_json::Value;
 
 use super::{Storage, keys, store_failure};
+use crate::addresses::Refusal;
 
 /// How often a change is computed again before the caller is told.
 const ATTEMPTS_MAX: usize = 16;
@@ -34,6 +35,17 @@ pub struct Claim {
     pub key: String,
     /// The value.
     pub value: Bytes,
+    /// What is told if somebody else has it; nothing, if another key would do as well.
+    pub refusal: Option<Refusal>,
+}
+
+/// What must be so for a key to be put or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// There is no such key.
+    Absent(String),
+    /// The key was changed last at this revision.
+    At(String, i64),
 }
 
 /// What a write has left.
@@ -45,8 +57,8 @@ pub enum Written {
     Removed(Encoded),
     /// Nothing had to be written.
     Unchanged(Encoded),
-    /// A key of the guard was taken by somebody else.
-    Taken,
+    /// Keys of the guard were taken by somebody else: what is to be told of each for which no other would do.
+    Taken(Vec<Refusal>),
 }
 
 /// What is to become of an object.
@@ -70,10 +82,11 @@ impl Storage {
     ) -> Result<Written, Status> {
         let key = keys::object(resource, namespace, name);
         let (served, stored) = (stored_bytes(object), stored_bytes(&self.to_stored(resource, object).await?));
+        let stored = self.seal(resource, &key, stored)?;
         let mut request = pb::TxnRequest { compare: vec![is_absent(&key)], ..pb::TxnRequest::default() };
         request.success.push(put(&key, stored.clone(), lease));
-        add_guard(&mut request, guard);
-        request.failure.push(get(&key));
+        self.add_guard(&mut request, guard)?;
+        ask_for_taken(&mut request, &key, guard);
         let answer = self.kv.txn(request).await.map_err(|error| store_failure(&error))?;
         if answer.succeeded {
             return encode(&served, revision_of(&answer)).map(Written::Stored);
@@ -82,7 +95,7 @@ impl Storage {
             // The same object is there: an earlier attempt of ours had succeeded after all.
             Some(pair) if pair.value == stored => encode(&served, pair.mod_revision).map(Written::Stored),
             Some(_) => Err(Status::already_exists(resource.key.group, resource.key.plural, name)),
-            None => Ok(Written::Taken),
+            None => Ok(Written::Taken(refusals(&answer, guard))),
         }
     }
 
@@ -95,8 +108,9 @@ impl Storage {
         // but an error computed from one must not be told before a fresh read.
         let fresh = cached.is_none();
         let current = match cached {
-            Some(object) => object.encoded.clone(),
-            None => self.read(&key).await?.ok_or_else(|| missing.clone())?,
+            // How it lies in the store is asked when nothing else is a reason to write it.
+            Some(object) => Current { object: object.encoded.clone(), stale: false },
+            None => self.read(resource, &key).await?.ok_or_else(|| missing.clone())?,
         };
         let modified = Status::modified(resource.key.group, resource.key.plural, name);
         let keeps_lease = resource.key.plural == "events";
@@ -104,7 +118,7 @@ impl Storage {
             storage: self,
             resource,
             key,
-            before: self.to_served(resource, current.value()).await?,
+            before: self.to_served(resource, current.object.value()).await?,
             current,
             fresh,
             attempt: 0,
@@ -132,11 +146,57 @@ impl Storage {
         }
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Encoded>, Status> {
+    /// Puts a value that is no object under a key, if everything holds; whether it did.
+    pub async fn put_if(&self, holds: &[Condition], key: &str, value: Bytes) -> Result<bool, Status> {
+        self.act_if(holds, put(key, value, 0)).await
+    }
+
+    /// Removes a key that is no object's, if everything holds; whether it did.
+    pub async fn delete_if(&self, holds: &[Condition], key: &str) -> Result<bool, Status> {
+        self.act_if(holds, delete(key)).await
+    }
+
+    async fn act_if(&self, holds: &[Condition], act: pb::RequestOp) -> Result<bool, Status> {
+        let compare = |condition: &Condition| match condition {
+            Condition::Absent(key) => is_absent(key),
+            Condition::At(key, revision) => is_at(key, *revision),
+        };
+        let compare = holds.iter().map(compare).collect();
+        let request = pb::TxnRequest { compare, success: vec![act], failure: Vec::new() };
+        self.kv.txn(request).await.map(|answer| answer.succeeded).map_err(|error| store_failure(&error))
+    }
+
+    async fn read(&self, resource: &Resource, key: &str) -> Result<Option<Current>, Status> {
         let request = pb::RangeRequest { key: Bytes::copy_from_slice(key.as_bytes()), ..pb::RangeRequest::default() };
         let answer = self.kv.range(request).await.map_err(|error| store_failure(&error))?;
-        answer.kvs.first().map(|pair| encode(&pair.value, pair.mod_revision)).transpose()
+        answer.kvs.first().map(|pair| self.current(resource, key, pair)).transpose()
     }
+
+    fn current(&self, resource: &Resource, key: &str, pair: &mvccpb::KeyValue) -> Result<Current, Status> {
+        let opened = self.open(resource, key, &pair.value)?;
+        Ok(Current { object: encode(&opened.value, pair.mod_revision)?, stale: opened.stale })
+    }
+
+    /// A claim that is an object is stored as objects of its resource are.
+    fn add_guard(&self, request: &mut pb::TxnRequest, guard: &Guard) -> Result<(), Status> {
+        for claim in &guard.take {
+            let value = match self.caches.resource_of(&claim.key) {
+                Some(resource) => self.seal(resource, &claim.key, claim.value.clone())?,
+                None => claim.value.clone(),
+            };
+            request.compare.push(is_absent(&claim.key));
+            request.success.push(put(&claim.key, value, 0));
+        }
+        request.success.extend(guard.release.iter().map(|key| delete(key)));
+        Ok(())
+    }
+}
+
+/// An object as the store has it.
+struct Current {
+    object: Encoded,
+    /// Whether it lies there in a way in which it shall no longer.
+    stale: bool,
 }
 
 /// An object on its way to another state: decide from [`Transaction::object`], then [`Transaction::commit`], and again
@@ -146,7 +206,7 @@ pub struct Transaction<'a> {
     resource: &'a Resource,
     key: String,
     /// The object as it is stored.
-    current: Encoded,
+    current: Current,
     before: Value,
     /// Whether `current` was read after the transaction began.
     fresh: bool,
@@ -166,7 +226,7 @@ impl Transaction<'_> {
     /// Revision of the object's last change.
     #[must_use]
     pub fn resource_version(&self) -> i64 {
-        self.current.resource_version()
+        self.current.object.resource_version()
     }
 
     /// Commits what was decided. `None`: the object has changed, or the decision was an error made from an old one;
@@ -181,12 +241,13 @@ impl Transaction<'_> {
         let guard = match &outcome {
             Outcome::Store(object, guard) => {
                 let stored = stored_bytes(&self.storage.to_stored(self.resource, object).await?);
-                if stored == self.current.stored() && *guard == Guard::default() {
+                if stored == self.current.object.stored() && *guard == Guard::default() && !self.current.stale {
                     if self.fresh {
                         return encode(&stored_bytes(&self.before), revision).map(Written::Unchanged).map(Some);
                     }
                     return self.refresh().await;
                 }
+                let stored = self.storage.seal(self.resource, &self.key, stored)?;
                 request.success.push(put_again(&self.key, stored, self.keeps_lease));
                 guard
             }
@@ -195,8 +256,8 @@ impl Transaction<'_> {
                 guard
             }
         };
-        add_guard(&mut request, guard);
-        request.failure.push(get(&self.key));
+        self.storage.add_guard(&mut request, guard)?;
+        ask_for_taken(&mut request, &self.key, guard);
         let answer = self.storage.kv.txn(request).await.map_err(|error| store_failure(&error))?;
         if answer.succeeded {
             let revision = revision_of(&answer);
@@ -207,25 +268,25 @@ impl Transaction<'_> {
         }
         let Some(pair) = first_pair(&answer) else { return Err(self.missing.clone()) };
         if pair.mod_revision == revision {
-            return Ok(Some(Written::Taken));
+            return Ok(Some(Written::Taken(refusals(&answer, guard))));
         }
         self.attempt += 1;
         if self.attempt == ATTEMPTS_MAX {
             return Err(self.modified.clone());
         }
-        self.decide_from(encode(&pair.value, pair.mod_revision)?).await?;
+        self.decide_from(self.storage.current(self.resource, &self.key, &pair)?).await?;
         tokio::time::sleep(ATTEMPT_DELAY.mul_f64(self.attempt as f64 * rand::random_range(0.5..1.5))).await;
         Ok(None)
     }
 
     async fn refresh(&mut self) -> Result<Option<Written>, Status> {
-        let current = self.storage.read(&self.key).await?.ok_or_else(|| self.missing.clone())?;
+        let current = self.storage.read(self.resource, &self.key).await?.ok_or_else(|| self.missing.clone())?;
         self.decide_from(current).await?;
         Ok(None)
     }
 
-    async fn decide_from(&mut self, current: Encoded) -> Result<(), Status> {
-        self.before = self.storage.to_served(self.resource, current.value()).await?;
+    async fn decide_from(&mut self, current: Current) -> Result<(), Status> {
+        self.before = self.storage.to_served(self.resource, current.object.value()).await?;
         self.current = current;
         self.fresh = true;
         Ok(())
@@ -250,19 +311,29 @@ fn revision_of(answer: &pb::TxnResponse) -> i64 {
     answer.header.as_ref().map_or(0, |header| header.revision)
 }
 
-fn first_pair(answer: &pb::TxnResponse) -> Option<mvccpb::KeyValue> {
-    answer.responses.iter().find_map(|response| match &response.response {
-        Some(pb::response_op::Response::ResponseRange(range)) => range.kvs.first().cloned(),
-        _ => None,
-    })
+/// Asks a transaction that fails for the object, and for each key that it would have taken.
+fn ask_for_taken(request: &mut pb::TxnRequest, key: &str, guard: &Guard) {
+    request.failure.push(get(key));
+    request.failure.extend(guard.take.iter().map(|claim| get(&claim.key)));
 }
 
-fn add_guard(request: &mut pb::TxnRequest, guard: &Guard) {
-    for claim in &guard.take {
-        request.compare.push(is_absent(&claim.key));
-        request.success.push(put(&claim.key, claim.value.clone(), 0));
+fn pair(response: &pb::ResponseOp) -> Option<&mvccpb::KeyValue> {
+    match &response.response {
+        Some(pb::response_op::Response::ResponseRange(range)) => range.kvs.first(),
+        _ => None,
     }
-    request.success.extend(guard.release.iter().map(|key| delete(key)));
+}
+
+/// The object that [`ask_for_taken`] has asked for.
+fn first_pair(answer: &pb::TxnResponse) -> Option<mvccpb::KeyValue> {
+    answer.responses.first().and_then(pair).cloned()
+}
+
+/// What is to be told of the keys that are taken.
+fn refusals(answer: &pb::TxnResponse, guard: &Guard) -> Vec<Refusal> {
+    let answers = answer.responses.iter().skip(1);
+    let taken = guard.take.iter().zip(answers).filter(|(_, response)| pair(response).is_some());
+    taken.filter_map(|(claim, _)| claim.refusal.clone()).collect()
 }
 
 fn compare(key: &str, target: pb::compare::CompareTarget, union: pb::compare::TargetUnion) -> pb::Compare {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod extension;
+pub mod members;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub fn options() -> Options {
         issuer: "https://kubernetes.default.svc.cluster.local".into(),
         kubelet: None,
         audit: None,
+        encryption: crate::encryption::Encryption::default(),
         trust: crate::aggregation::Trust::default(),
     }
 }

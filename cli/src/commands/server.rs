@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 use kontiki_apiserver::{
     addresses::ServiceNetwork,
     aggregation, audit,
-    auth::{certificate, keys::Keys},
-    bootstrap,
+    auth::{FrontProxy, certificate, front_proxy::UserHeaders, keys::Keys},
+    bootstrap, encryption,
     kubelet::KubeletClient,
     outbound::Identity,
     server, service,
@@ -84,14 +84,26 @@ pub struct Arguments {
     #[arg(long, requires = "proxy_client_key_file", env = "KONTIKI_PROXY_CLIENT_CERT_FILE")]
     proxy_client_cert_file: Option<PathBuf>,
     /// Its key
-    #[arg(long, requires = "requestheader_client_ca_file", env = "KONTIKI_PROXY_CLIENT_KEY_FILE")]
+    #[arg(long, requires = "proxy_client_cert_file", env = "KONTIKI_PROXY_CLIENT_KEY_FILE")]
     proxy_client_key_file: Option<PathBuf>,
-    /// Authority that signed it, which aggregated API servers are told to trust
-    #[arg(long, requires = "proxy_client_cert_file", env = "KONTIKI_REQUESTHEADER_CLIENT_CA_FILE")]
+    /// Authority of front proxies: whom it has signed may name users in headers, to this server and to aggregated ones
+    #[arg(long, env = "KONTIKI_REQUESTHEADER_CLIENT_CA_FILE")]
     requestheader_client_ca_file: Option<PathBuf>,
-    /// Common names that aggregated API servers are told to trust, separated by commas
+    /// Common names of front proxies that are believed, separated by commas; any, where it is empty
     #[arg(long, default_value = "front-proxy-client", env = "KONTIKI_REQUESTHEADER_ALLOWED_NAMES")]
     requestheader_allowed_names: String,
+    /// Headers that a user's name stands in, separated by commas
+    #[arg(long, default_value = "X-Remote-User", env = "KONTIKI_REQUESTHEADER_USERNAME_HEADERS")]
+    requestheader_username_headers: String,
+    /// Headers that a user's UID stands in
+    #[arg(long, default_value = "X-Remote-Uid", env = "KONTIKI_REQUESTHEADER_UID_HEADERS")]
+    requestheader_uid_headers: String,
+    /// Headers that a user's groups stand in
+    #[arg(long, default_value = "X-Remote-Group", env = "KONTIKI_REQUESTHEADER_GROUP_HEADERS")]
+    requestheader_group_headers: String,
+    /// What headers begin with that further facts about a user stand in
+    #[arg(long, default_value = "X-Remote-Extra-", env = "KONTIKI_REQUESTHEADER_EXTRA_HEADERS_PREFIX")]
+    requestheader_extra_headers_prefix: String,
     /// Certificate of the authority that signs what CertificateSigningRequests ask for
     #[arg(long, requires = "cluster_signing_key_file", env = "KONTIKI_CLUSTER_SIGNING_CERT_FILE")]
     cluster_signing_cert_file: Option<PathBuf>,
@@ -104,6 +116,20 @@ pub struct Arguments {
     /// Where it is recorded: lines of JSON
     #[arg(long, requires = "audit_policy_file", env = "KONTIKI_AUDIT_LOG_PATH")]
     audit_log_path: Option<PathBuf>,
+    /// How objects lie in the store: an EncryptionConfiguration of apiserver.config.k8s.io/v1
+    #[arg(long, env = "KONTIKI_ENCRYPTION_PROVIDER_CONFIG")]
+    encryption_provider_config: Option<PathBuf>,
+    /// Read that file again when it changes
+    #[arg(
+        long,
+        num_args = 0..=1,
+        default_value_t = false,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set,
+        requires = "encryption_provider_config",
+        env = "KONTIKI_ENCRYPTION_PROVIDER_CONFIG_AUTOMATIC_RELOAD"
+    )]
+    encryption_provider_config_automatic_reload: bool,
     /// Network of pods
     #[arg(long, default_value = "10.244.0.0/16", env = "KONTIKI_CLUSTER_CIDR")]
     cluster_cidr: String,
@@ -113,6 +139,9 @@ pub struct Arguments {
     /// Seconds that a node may be silent before it counts as not ready
     #[arg(long, default_value_t = 50, env = "KONTIKI_NODE_MONITOR_GRACE_PERIOD_SECONDS")]
     node_monitor_grace_period_seconds: u64,
+    /// Hours that a token in a Secret that nobody has asked for may lie unused
+    #[arg(long, default_value_t = 8760, env = "KONTIKI_LEGACY_SERVICE_ACCOUNT_TOKEN_CLEAN_UP_PERIOD_HOURS")]
+    legacy_service_account_token_clean_up_period_hours: u64,
     /// Network of Services
     #[arg(long, default_value = "10.96.0.0/16", env = "KONTIKI_SERVICE_CLUSTER_IP_RANGE")]
     service_cluster_ip_range: String,
@@ -133,7 +162,9 @@ async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<
     let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("read {}", path.display()));
     let keys = Keys::from_pem(&read(&arguments.service_account_signing_key_file)?).context("service-account key")?;
     let resolver = Arc::new(FixedCertificate(certified_key(&arguments)?));
-    let tls = certificate::server_config(&read(&arguments.client_ca_file)?, resolver).context("TLS of the API server")?;
+    let trust = trust(&arguments)?;
+    let tls = certificate::server_config(&read(&arguments.client_ca_file)?, trust.front_proxy.clone(), resolver);
+    let tls = tls.context("TLS of the API server")?;
     let store = Service::start(store_options(&arguments)?).await.context("start the store")?;
     let mut metrics = Registry::default();
     store.register_metrics(&mut metrics);
@@ -147,8 +178,20 @@ async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<
         }
         _ => None,
     };
+    let encryption = match &arguments.encryption_provider_config {
+        Some(path) => {
+            let settings = encryption::Settings {
+                path: path.clone(),
+                automatic_reload: arguments.encryption_provider_config_automatic_reload,
+                server: arguments.name.clone(),
+            };
+            encryption::Encryption::start(settings, &mut metrics, cancel.clone()).await?
+        }
+        None => encryption::Encryption::default(),
+    };
     let options = service::Options {
-        trust: trust(&arguments)?,
+        encryption,
+        trust,
         audit,
         kv: Arc::new(store.clone()),
         advertise,
@@ -180,17 +223,27 @@ async fn serve(arguments: Arguments, service_network: ServiceNetwork) -> Result<
 /// What aggregated API servers are told about trust.
 fn trust(arguments: &Arguments) -> Result<aggregation::Trust> {
     let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
-    let files = (&arguments.proxy_client_cert_file, &arguments.proxy_client_key_file, &arguments.requestheader_client_ca_file);
-    let front_proxy = match files {
-        (Some(certificate), Some(key), Some(authority)) => {
-            let identity = Identity { certificate: read(certificate)?.into_bytes(), key: read(key)?.into_bytes() };
-            let names = arguments.requestheader_allowed_names.split(',').filter(|name| !name.is_empty());
-            let allowed_names = names.map(str::to_owned).collect();
-            Some(Arc::new(aggregation::FrontProxy { identity, authority: read(authority)?, allowed_names }))
+    let identity = match (&arguments.proxy_client_cert_file, &arguments.proxy_client_key_file) {
+        (Some(certificate), Some(key)) => {
+            Some(Arc::new(Identity { certificate: read(certificate)?.into_bytes(), key: read(key)?.into_bytes() }))
         }
         _ => None,
     };
-    Ok(aggregation::Trust { client_authority: read(&arguments.client_ca_file)?, front_proxy })
+    let front_proxy = match &arguments.requestheader_client_ca_file {
+        Some(authority) => {
+            let names = arguments.requestheader_allowed_names.split(',').filter(|name| !name.is_empty());
+            let headers = UserHeaders::parse(
+                &arguments.requestheader_username_headers,
+                &arguments.requestheader_uid_headers,
+                &arguments.requestheader_group_headers,
+                &arguments.requestheader_extra_headers_prefix,
+            );
+            let (allowed_names, headers) = (names.map(str::to_owned).collect(), headers.context("headers of front proxies")?);
+            Some(Arc::new(FrontProxy { authority: read(authority)?, allowed_names, headers }))
+        }
+        None => None,
+    };
+    Ok(aggregation::Trust { client_authority: read(&arguments.client_ca_file)?, identity, front_proxy })
 }
 
 /// Controllers and scheduler run on every server and act on the one that holds their Lease.
@@ -213,6 +266,7 @@ fn start_components(arguments: &Arguments, handle: &service::Handle, cancel: &Ca
         root_ca: authority,
         pod_cidr: arguments.cluster_cidr.clone(),
         node_cidr_mask: arguments.node_cidr_mask_size,
+        legacy_token_clean_up_period: Duration::from_secs(arguments.legacy_service_account_token_clean_up_period_hours * 3600),
         node_monitor_grace_period: Duration::from_secs(arguments.node_monitor_grace_period_seconds),
     };
     tokio::spawn(kontiki_controllers::run(controllers, cancel.clone()));

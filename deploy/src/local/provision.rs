@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use super::paths::Paths;
@@ -48,6 +49,7 @@ pub fn provision(paths: &Paths, shape: &Shape, registries: Option<&Path>) -> Res
         front_proxy: Authority::read_or_generate(&paths.pki(), "front-proxy-ca", "front-proxy-ca")?,
     };
     let service_account = service_account_files(&paths.pki())?;
+    let encryption = encryption_configuration(&paths.pki())?;
     leaf(&paths.pki(), "store-client", &authorities.store, &Leaf { common_name: "store-client", ..Leaf::default() })?;
     let administrator = Leaf { common_name: "kubernetes-admin", organizations: &["system:masters"], ..Leaf::default() };
     let administrator = leaf(&paths.pki(), "admin", &authorities.cluster, &administrator)?;
@@ -57,6 +59,9 @@ pub fn provision(paths: &Paths, shape: &Shape, registries: Option<&Path>) -> Res
     };
     for node in shape.nodes() {
         provision_node(paths, shape, &node, &authorities, &service_account)?;
+        if node.role == Role::Server {
+            write_atomically(&paths.node_etc(&node.name).join(ENCRYPTION), encryption.as_bytes(), SECRET)?;
+        }
         let file = paths.node_etc(&node.name).join("registries.yaml");
         match &mirrors {
             Some(mirrors) => write_atomically(&file, mirrors, PUBLIC)?,
@@ -104,6 +109,32 @@ fn service_account_files(folder: &Path) -> Result<(String, String)> {
         write_atomically(&private, key.as_bytes(), SECRET)?;
     }
     Ok((fs::read_to_string(&private)?, fs::read_to_string(&public)?))
+}
+
+/// Name of the file that says how objects lie in the store.
+const ENCRYPTION: &str = "encryption.yaml";
+
+/// What the file begins with.
+const ENCRYPTION_HEAD: &str = "\
+# How objects lie in the store. To change the key: add a new one as the second, run `kontiki up`; make it the first, run it
+# again; write every Secret anew (kubectl get secrets -A -o json | kubectl replace -f -); then remove the old one.
+";
+
+/// The key that Secrets are encrypted with, the same on every server. What was stored before there was one is read as it is.
+fn encryption_configuration(folder: &Path) -> Result<String> {
+    let path = folder.join(ENCRYPTION);
+    if !path.exists() {
+        let secret = BASE64_STANDARD.encode(rand::random::<[u8; 32]>());
+        let providers = json!([{ "aesgcm": { "keys": [{ "name": "key1", "secret": secret }] } }, { "identity": {} }]);
+        let configuration = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "EncryptionConfiguration",
+            "resources": [{ "resources": ["secrets"], "providers": providers }],
+        });
+        let text = format!("{ENCRYPTION_HEAD}{}", serde_norway::to_string(&configuration)?);
+        write_atomically(&path, text.as_bytes(), SECRET)?;
+    }
+    fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
 }
 
 fn leaf(folder: &Path, name: &str, authority: &Authority, leaf: &Leaf<'_>) -> Result<Pair> {
@@ -203,6 +234,8 @@ fn server_settings(paths: &Paths, shape: &Shape, node: &Node) -> Value {
         "proxy-client-cert-file": etc.join("front-proxy-client.crt"),
         "proxy-client-key-file": etc.join("front-proxy-client.key"),
         "requestheader-client-ca-file": etc.join("front-proxy-ca.crt"),
+        "encryption-provider-config": etc.join(ENCRYPTION),
+        "encryption-provider-config-automatic-reload": true,
         "service-cluster-ip-range": SERVICE_CIDR,
         "cluster-cidr": POD_CIDR,
         "cluster-domain": CLUSTER_DOMAIN,

@@ -84,7 +84,13 @@ impl Peer for PeerService {
             return Ok(Response::new(acknowledge_at_once(self.raft.clone(), requests)));
         }
         let answers = self.raft.stream_append(requests);
-        let answers = answers.map(|answer| match answer {
+        let core = self.core.clone();
+        let heard = move |answer: &_| {
+            if matches!(answer, Ok(Ok(_) | Err(StreamAppendError::Conflict(_)))) {
+                core.heard.note();
+            }
+        };
+        let answers = answers.inspect(heard).map(|answer| match answer {
             Ok(Ok(log_id)) => {
                 Ok(pb::AppendResponse { result: Success as i32, log_id: log_id.as_ref().map(wire::log_id), vote: None })
             }
@@ -103,6 +109,9 @@ impl Peer for PeerService {
         use pb::append_response::Result::{Conflict, HigherVote, Partial, Success};
         let append = to_append(request.into_inner())?;
         let answer = self.raft.append_entries(append).await.map_err(stopped)?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.core.heard.note();
+        }
         let (result, log_id, vote) = match answer {
             AppendEntriesResponse::Success => (Success, None, None),
             AppendEntriesResponse::PartialSuccess(log_id) => (Partial, log_id, None),

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use wire_pb::peer_client::PeerClient;
 
+use super::heard::Heard;
 use super::lessor::Lessor;
 use super::membership::Reachable;
 use super::options::Options;
@@ -56,9 +57,11 @@ pub struct Core {
     pub peers: Mutex<BTreeMap<u64, (String, PeerClient<tonic::transport::Channel>)>>,
     /// Since when members answer without a break, while this member leads.
     pub reachable: Reachable,
-    /// The leader this member follows, and its term.
+    /// When it heard of its leader last.
+    pub heard: Heard,
+    /// The leader this member follows, and its term: whom it asks.
     pub leader: watch::Sender<Option<LeaderId>>,
-    /// The same for users.
+    /// What users are told: the same, unless the leader has been silent for too long.
     pub leadership: watch::Sender<Leadership>,
     /// Readers that wait for a confirmation.
     pub confirmations: mpsc::Sender<Confirmation>,

@@ -11,6 +11,7 @@ mod consensus;
 pub mod core;
 mod corruption;
 pub mod handle;
+pub mod heard;
 pub mod identity;
 mod join;
 mod kv;

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use kontiki_proto::kontiki::store::v1 as wire_pb;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{ServerState, SnapshotPolicy};
+use openraft::{Instant as _, ServerState, SnapshotPolicy};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use wire_pb::peer_server::PeerServer;
 
 use super::core::Core;
 use super::options::Options;
 use super::start::{Queues, StartError};
-use super::{compactor, corruption, lessor, membership, propose, quota, read_index};
+use super::{compactor, corruption, heard, lessor, membership, propose, quota, read_index};
 use crate::auth::Caller;
 use crate::fault::{self, Mistake};
 use crate::kv::Leadership;
@@ -129,9 +130,16 @@ fn serve_peers(core: &Arc<Core>, raft: &Raft, peers: Vec<Entrance>, budget: &Arc
     Ok(())
 }
 
+/// How long ago a quorum answered this member as its leader.
+fn quorum_silence(raft: &Raft) -> Option<Duration> {
+    raft.data_metrics().borrow_watched().last_quorum_acked.map(|acked| acked.elapsed())
+}
+
 /// Keeps what the rest of the member knows of the leader up to date.
 async fn follow_leader(core: Arc<Core>, raft: Raft) {
     let mut metrics = raft.server_metrics();
+    let patience = heard::patience(core.options.election);
+    let mut since = Instant::now();
     loop {
         {
             let now = metrics.borrow_and_update();
@@ -141,10 +149,21 @@ async fn follow_leader(core: Arc<Core>, raft: Raft) {
             let leader = leader_id.map(|_| now.vote.leader_id);
             core.state.set_term(term);
             let changed = core.leader.send_if_modified(|current| std::mem::replace(current, leader) != leader);
+            if changed {
+                since = Instant::now();
+            }
             if changed && leader.is_some() {
                 core.metrics.leader_changes.inc();
             }
-            core.metrics.has_leader.set(i64::from(leader.is_some()));
+            let leader_id = if now.membership_config.membership().voter_ids().eq([core.member_id]) {
+                // Nobody has to be heard.
+                leader_id
+            } else {
+                let leads = now.state == ServerState::Leader;
+                let silence = if leads { quorum_silence(&raft) } else { core.heard.silence() };
+                heard::known(leader_id, since.elapsed(), silence, patience)
+            };
+            core.metrics.has_leader.set(i64::from(leader_id.is_some()));
             core.metrics.is_leader.set(i64::from(now.state == ServerState::Leader));
             let seen = Leadership { member_id: core.member_id, leader_id, term };
             core.leadership.send_if_modified(|current| std::mem::replace(current, seen) != seen);
@@ -153,7 +172,7 @@ async fn follow_leader(core: Arc<Core>, raft: Raft) {
         tokio::select! {
             changed = metrics.changed() => if changed.is_err() { break },
             // What each commit changes is worth a look now and then, not a wake-up each time.
-            () = tokio::time::sleep(PROGRESS_PERIOD) => {}
+            () = tokio::time::sleep(PROGRESS_PERIOD.min(patience / 2)) => {}
             () = core.stop.cancelled() => break,
         }
     }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::consensus::Consensus;
 use super::core::{Confirmation, Core};
 use super::handle::Handle;
+use super::heard::Heard;
 use super::identity::{self, Begin};
 use super::lessor::Lessor;
 use super::membership::Reachable;
@@ -247,6 +248,7 @@ fn open(
             network,
             peers: Mutex::default(),
             reachable: Reachable::default(),
+            heard: Heard::default(),
             leader: watch::Sender::new(None),
             leadership: watch::Sender::new(Leadership { member_id, leader_id: None, term: 0 }),
             confirmations: sender,

@@ -173,7 +173,7 @@ fn check_common(spec: &At<'_>, errors: &mut Errors) -> Scope {
         let (name, expression) = (variable.get("name"), variable.get("expression"));
         if name.text().trim().is_empty() {
             name.required("name is not specified", errors);
-        } else if !is_identifier(name.text()) {
+        } else if !kontiki_cel::is_identifier(name.text()) {
             name.invalid("must be a valid CEL identifier", errors);
         }
         if expression.text().trim().is_empty() {
@@ -185,36 +185,6 @@ fn check_common(spec: &At<'_>, errors: &mut Errors) -> Scope {
         }
     }
     scope
-}
-
-/// Words that are no names in CEL.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
-fn is_identifier(name: &str) -> bool {
-    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    begins && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !RESERVED.contains(&name)
 }
 
 fn check_validation(validation: &At<'_>, scope: &Scope, errors: &mut Errors) {

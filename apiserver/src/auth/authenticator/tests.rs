@@ -21,6 +21,10 @@ impl Objects for Fixed {
     async fn fresh(&self, key: &ResourceKey, _namespace: &str, name: &str) -> Result<Option<Value>, Status> {
         Ok(self.0.get(&(key.plural, name)).cloned())
     }
+
+    async fn label(&self, _key: &ResourceKey, _object: &Value, _label: (&str, &str)) -> Result<(), Status> {
+        Ok(())
+    }
 }
 
 fn authenticator(objects: &[(&'static str, &'static str, Value)]) -> Authenticator {
@@ -57,11 +61,11 @@ async fn a_requested_token_is_good_until_it_expires() {
     let answer = request(&authenticator, json!({"expirationSeconds": 3607, "boundObjectRef": reference})).await.unwrap();
     assert_eq!(answer["status"]["expirationTimestamp"], "2026-01-01T01:00:07Z");
     let headers = bearer(answer["status"]["token"].as_str().unwrap());
-    let user = authenticator.authenticate(None, &headers, at("2026-01-01T01:00:06Z")).await.unwrap();
+    let user = authenticator.authenticate(&Peer::default(), &headers, at("2026-01-01T01:00:06Z")).await.unwrap().user;
     assert_eq!(user.name, "system:serviceaccount:a:builder");
     assert_eq!(user.extra["authentication.kubernetes.io/node-name"], ["n"]);
     assert_eq!(user.extra["authentication.kubernetes.io/node-uid"], ["3"]);
-    let late = authenticator.authenticate(None, &headers, at("2026-01-01T01:00:07Z")).await;
+    let late = authenticator.authenticate(&Peer::default(), &headers, at("2026-01-01T01:00:07Z")).await;
     assert_eq!(late, Err(Status::unauthorized()));
 }
 
@@ -72,11 +76,11 @@ async fn a_token_falls_with_its_pod() {
     let answer = request(&authenticator, json!({"boundObjectRef": reference})).await.unwrap();
     let headers = bearer(answer["status"]["token"].as_str().unwrap());
     let now = at("2026-01-01T00:00:10Z");
-    assert!(authenticator.authenticate(None, &headers, now).await.is_ok());
+    assert!(authenticator.authenticate(&Peer::default(), &headers, now).await.is_ok());
     for objects in [vec![account()], vec![account(), pod("4", "builder")], vec![pod("2", "builder")]] {
         authenticator.objects =
             Arc::new(Fixed(objects.into_iter().map(|(plural, name, object)| ((plural, name), object)).collect()));
-        assert_eq!(authenticator.authenticate(None, &headers, now).await, Err(Status::unauthorized()));
+        assert_eq!(authenticator.authenticate(&Peer::default(), &headers, now).await, Err(Status::unauthorized()));
     }
 }
 
@@ -108,11 +112,14 @@ async fn requests_that_make_no_sense_are_refused() {
 async fn who_shows_nothing_is_anonymous_and_a_certificate_speaks_first() {
     let authenticator = authenticator(&[account()]);
     let now = at("2026-01-01T00:00:00Z");
-    let nothing = authenticator.authenticate(None, &HeaderMap::new(), now).await.unwrap();
+    let nothing = authenticator.authenticate(&Peer::default(), &HeaderMap::new(), now).await.unwrap().user;
     assert_eq!(nothing, UserInfo::anonymous());
-    assert_eq!(authenticator.authenticate(None, &bearer("x"), now).await, Err(Status::unauthorized()));
+    assert_eq!(authenticator.authenticate(&Peer::default(), &bearer("x"), now).await, Err(Status::unauthorized()));
     let admin = UserInfo::authenticated("admin", [""; 0]);
-    assert_eq!(authenticator.authenticate(Some(&admin), &bearer("x"), now).await, Ok(admin));
+    assert_eq!(
+        authenticator.authenticate(&Peer { user: Some(admin.clone()), ..Peer::default() }, &bearer("x"), now).await,
+        Ok(admin.into())
+    );
 }
 
 #[tokio::test]
@@ -133,4 +140,26 @@ async fn a_token_review_tells_whose_a_token_is() {
         assert_eq!(answer["status"]["audiences"], audiences);
     }
     assert_eq!(resources::SERVICE_ACCOUNTS.plural, "serviceaccounts");
+}
+
+#[tokio::test]
+async fn a_front_proxy_names_users_and_nobody_else_does() {
+    let front_proxy = Some(Arc::new(FrontProxy::default()));
+    let authenticator = authenticator(&[account()]).with_front_proxy(front_proxy);
+    let now = at("2026-01-01T00:00:00Z");
+    let named = HeaderMap::from_iter([(http::HeaderName::from_static("x-remote-user"), http::HeaderValue::from_static("ann"))]);
+    let proxy = Peer { is_front_proxy: true, is_stranger: true, ..Peer::default() };
+    let user = async |peer: &Peer, headers: &HeaderMap| {
+        authenticator.authenticate(peer, headers, now).await.map(|found| found.user.name)
+    };
+    assert_eq!(user(&proxy, &named).await.unwrap(), "ann");
+    assert_eq!(user(&proxy, &HeaderMap::new()).await, Err(Status::unauthorized()));
+    let admin = Peer { user: Some(UserInfo::authenticated("admin", [""; 0])), ..Peer::default() };
+    assert_eq!(user(&admin, &named).await.unwrap(), "admin");
+    assert_eq!(user(&Peer::default(), &named).await.unwrap(), "system:anonymous");
+    let both = Peer { is_front_proxy: true, ..admin };
+    assert_eq!(user(&both, &named).await.unwrap(), "ann", "one authority for both");
+    let mut headers = named;
+    authenticator.clear_headers(&mut headers);
+    assert!(headers.is_empty());
 }

@@ -1,6 +1,7 @@
 //! Windows, snapshots, and who hears of what.
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::{cache::decode_object, encryption::Encryption};
 use kontiki_api::registry;
 
 fn cache() -> ResourceCache {
@@ -9,7 +10,8 @@ fn cache() -> ResourceCache {
 
 fn put(cache: &ResourceCache, name: &str, revision: i64) {
     let stored = format!(r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{name}","namespace":"a"}}}}"#);
-    cache.put(decode_object(cache.resource, &format!("/registry/configmaps/a/{name}"), stored.as_bytes(), revision).unwrap());
+    let key = format!("/registry/configmaps/a/{name}");
+    cache.put(decode_object(&Encryption::default(), cache.resource, &key, &stored.into(), revision).unwrap());
 }
 
 #[test]
@@ -76,7 +78,8 @@ fn a_write_touches_the_watchers_that_want_it() {
     let watchers: Vec<_> = (0..1000).map(of_node).collect();
     let pod = |node: &str, revision: i64| {
         let stored = serde_json::json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": node}});
-        cache.put(decode_object(resource, "/registry/pods/a/p", stored.to_string().as_bytes(), revision).unwrap());
+        let stored = stored.to_string().into();
+        cache.put(decode_object(&Encryption::default(), resource, "/registry/pods/a/p", &stored, revision).unwrap());
     };
     pod("n7", 1);
     assert_eq!(cache.watchers_told(), 1);
@@ -97,4 +100,14 @@ fn who_is_too_slow_is_told_so() {
         put(&cache, "x", revision);
     }
     assert_eq!(slow.take(1).unwrap_err(), WindowError::TooOld);
+}
+
+#[test]
+fn who_watched_before_the_cache_began_anew_is_told_so() {
+    let cache = Arc::new(cache());
+    let watcher = cache.subscribe(Interest::Everything, 0).unwrap();
+    // What happened between the two states is in no window.
+    cache.reset(Vec::new(), BTreeMap::new(), 9);
+    put(&cache, "x", 10);
+    assert_eq!(watcher.take(10).unwrap_err(), WindowError::TooOld);
 }

@@ -86,7 +86,7 @@ async fn run(
             None => {}
             Some(Written::Removed(encoded)) => return Ok(Deleted::Gone(encoded)),
             Some(Written::Stored(encoded) | Written::Unchanged(encoded)) => return Ok(Deleted::Begun(encoded)),
-            Some(Written::Taken) => return Err(Status::internal_error("a deletion takes no addresses")),
+            Some(Written::Taken(_)) => return Err(Status::internal_error("a deletion takes no addresses")),
         }
     }
 }

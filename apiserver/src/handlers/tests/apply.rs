@@ -114,3 +114,35 @@ async fn what_is_asked_of_an_apply_is_checked() {
     assert_eq!(cbor.code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert!(cbor.json()["message"].as_str().unwrap().ends_with("application/apply-patch+yaml"));
 }
+
+#[tokio::test]
+async fn owners_of_two_versions_see_each_other() {
+    let handle = testing::server().await;
+    let path = |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers/a");
+    let scaler = |version: &str, spec: Value| {
+        json!({
+            "apiVersion": format!("autoscaling/{version}"), "kind": "HorizontalPodAutoscaler",
+            "metadata": { "name": "a" }, "spec": spec,
+        })
+    };
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let first = scaler("v1", json!({"maxReplicas": 3, "scaleTargetRef": target, "targetCPUUtilizationPercentage": 50}));
+    let created = apply(&handle, &path("v1"), "fieldManager=one", &first).await;
+    assert_eq!(created.code, StatusCode::CREATED, "{}", created.json());
+    let entry = &get(&handle, &path("v2")).await.json()["metadata"]["managedFields"][0];
+    assert_eq!((&entry["apiVersion"], entry["fieldsV1"]["f:spec"].get("f:metrics")), (&json!("autoscaling/v1"), None));
+    let metric = |utilization: i64| {
+        let target = json!({"type": "Utilization", "averageUtilization": utilization});
+        json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}])
+    };
+    let other = scaler("v2", json!({"metrics": metric(60)}));
+    let refused = apply(&handle, &path("v2"), "fieldManager=two", &other).await;
+    let message = refused.json()["message"].as_str().unwrap().to_owned();
+    assert_eq!(message, "Apply failed with 1 conflict: conflict with \"one\": .spec.targetCPUUtilizationPercentage");
+    let forced = apply(&handle, &path("v2"), "fieldManager=two&force=true", &other).await.json();
+    assert_eq!(managers(&forced), ["one Apply ", "two Apply "]);
+    // A change by v1 takes the wish from its owner in v2.
+    let changed = merge(&handle, &path("v1"), &json!({"spec": {"targetCPUUtilizationPercentage": 70}})).await.json();
+    assert_eq!(managers(&changed), ["one Apply ", "tool Update "], "{changed}");
+    assert_eq!(get(&handle, &path("v2")).await.json()["spec"]["metrics"], metric(70));
+}

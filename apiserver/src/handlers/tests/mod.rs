@@ -4,6 +4,7 @@
 mod apply;
 mod encodings;
 mod reads;
+mod services;
 mod watches;
 mod writes;
 

@@ -28,7 +28,7 @@ use self::{
 };
 use super::encode;
 use crate::{
-    cache::{CachedObject, Change, Event, Interest, ResourceCache, Subscription, decode_object},
+    cache::{CachedObject, Change, Event, Interest, ReadError, ResourceCache, Subscription, decode_object},
     limits::{BOOKMARK_PERIOD, WATCH_BATCH, WATCH_QUEUE},
     negotiate,
     response::{self, Body},
@@ -83,6 +83,7 @@ pub async fn run(server: &ApiServer, call: &Call, resource: &'static Resource) -
         sender,
         reached: 0,
     };
+    let state = matches!(options.start, Start::Newest { state: true, .. } | Start::NotOlderThan { state: true, .. });
     match options.start {
         // A client that names no version wants what is true now, not what this member last heard.
         Start::Newest { .. } => {
@@ -90,6 +91,9 @@ pub async fn run(server: &ApiServer, call: &Call, resource: &'static Resource) -
         }
         Start::NotOlderThan { version, .. } => server.storage.wait_for(version.max(1)).await?,
         Start::After(_) => {}
+    }
+    if state {
+        server.storage.all_readable(resource, &watch.prefix)?;
     }
     let socket = websocket::offered(call)?;
     let shutdown = server.shutdown.clone();
@@ -238,8 +242,10 @@ impl Watch {
                 return self.end_with(&Status::expired(message)).await;
             }
             for event in &response.events {
-                if let Some(event) = self.decode(event) {
-                    self.send_event(&event).await?;
+                match self.decode(event) {
+                    Ok(Some(event)) => self.send_event(&event).await?,
+                    Ok(None) => {}
+                    Err(why) => return self.end_with(&Status::internal_error(why)).await,
                 }
             }
             if let Ok(subscription) = self.cache.subscribe(self.interest.clone(), self.reached) {
@@ -248,16 +254,31 @@ impl Watch {
         }
     }
 
-    fn decode(&self, event: &mvccpb::Event) -> Option<Event> {
-        let pair = event.kv.as_ref()?;
-        let key = std::str::from_utf8(&pair.key).ok()?;
-        let object = |pair: &mvccpb::KeyValue| {
-            decode_object(self.resource.stored(), key, &pair.value, pair.mod_revision).ok().map(Arc::new)
+    /// An event of the store's history; none of what is no object.
+    ///
+    /// # Errors
+    /// The object cannot be decrypted: who watches has to list, and is told why there too.
+    fn decode(&self, event: &mvccpb::Event) -> Result<Option<Event>, String> {
+        let Some(pair) = &event.kv else { return Ok(None) };
+        let Ok(key) = std::str::from_utf8(&pair.key) else { return Ok(None) };
+        let object = |pair: &mvccpb::KeyValue| match decode_object(
+            &self.storage.encryption,
+            self.resource.stored(),
+            key,
+            &pair.value,
+            pair.mod_revision,
+        ) {
+            Ok(object) => Ok(Some(Arc::new(object))),
+            Err(ReadError::Sealed(why)) => Err(why),
+            Err(ReadError::Malformed(_)) => Ok(None),
         };
-        let before = event.prev_kv.as_ref().and_then(object);
-        let put = event.r#type == mvccpb::event::EventType::Put as i32;
-        let change = if put { Change::Put(object(pair)?, before) } else { Change::Delete(before?) };
-        Some(Event::new(pair.mod_revision, change))
+        let before = event.prev_kv.as_ref().map(object).transpose()?.flatten();
+        let change = if event.r#type == mvccpb::event::EventType::Put as i32 {
+            object(pair)?.map(|object| Change::Put(object, before))
+        } else {
+            before.map(Change::Delete)
+        };
+        Ok(change.map(|change| Event::new(pair.mod_revision, change)))
     }
 
     async fn send_event(&mut self, event: &Event) -> Result<(), Ended> {

@@ -4,7 +4,7 @@
 //! the Service: two API servers can never give out the same, and nothing leaks when one dies. The key of an address is
 //! that of its IPAddress.
 
-use std::{collections::BTreeSet, fmt, net::Ipv4Addr, ops::RangeInclusive};
+use std::{collections::BTreeSet, fmt, net::Ipv4Addr};
 
 use jiff::Timestamp;
 use kontiki_api::{
@@ -17,9 +17,14 @@ use serde_json::{Value, json};
 
 use crate::storage::{Claim, Guard, keys};
 
-/// Ports of nodes that lead to Services.
-pub const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
+mod ports;
+pub mod repair;
+
+pub use ports::{NODE_PORTS, PREFIX as NODE_PORTS_PREFIX};
+
 const PREFIX: &str = "/registry/kontiki.io/allocations/";
+/// Addresses that are left at least to those who ask for one by name.
+const RESERVED_MIN: u32 = 16;
 
 /// A network of Services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,16 +61,20 @@ impl ServiceNetwork {
         u32::from(address) > self.base && u32::from(address) < self.base + self.size() - 1
     }
 
-    /// Addresses below this are left to those who ask for one by name.
+    /// Addresses below this are left to those who ask for one by name; a network that is too small for it has none.
     /// <https://kubernetes.io/docs/concepts/services-networking/cluster-ip-allocation/>
     fn reserved(self) -> u32 {
-        (self.size() / 16).clamp(16, 256)
+        if self.size() <= RESERVED_MIN { 0 } else { (self.size() / 16).clamp(RESERVED_MIN, 256) }
     }
 
-    fn choose(self, random: u32, attempt: u32) -> Ipv4Addr {
-        let reserved = self.reserved();
-        let free = self.size() - reserved - 2;
-        Ipv4Addr::from(self.base + 1 + reserved + (random % free + attempt) % free)
+    /// An address that nobody has; one of those that are asked for by name only when no other is left.
+    fn choose(self, random: u32, is_taken: &dyn Fn(Ipv4Addr) -> bool) -> Option<String> {
+        let (reserved, all) = (self.reserved(), self.size() - 2);
+        let at = |offset: u32| Ipv4Addr::from(self.base + 1 + offset);
+        let upper = all - reserved;
+        let others = (0..upper).map(|step| at(reserved + (random % upper + step) % upper));
+        let mut free = others.chain((0..reserved).map(at)).filter(|address| !is_taken(*address));
+        free.next().map(|address| address.to_string())
     }
 }
 
@@ -80,18 +89,27 @@ fn address_key(address: &str) -> String {
     resource.map_or_else(|| format!("{PREFIX}addresses/{address}"), |resource| keys::object(resource, "", address))
 }
 
-/// What an address is chosen from, and what its IPAddress is made with.
+/// What addresses and ports are chosen from, and what an IPAddress is made with.
 pub struct Choice<'a> {
     /// The network of Services.
     pub network: ServiceNetwork,
     /// Chooses.
     pub random: u32,
-    /// Chooses another one: a caller whose choice was taken calls again with the next attempt.
-    pub attempt: u32,
+    /// Keys that somebody has, as far as is known: a caller whose choice was taken knows more and calls again.
+    pub taken: &'a dyn Fn(&str) -> bool,
     /// Of the IPAddress.
     pub uid: &'a str,
     /// When it is made.
     pub now: Timestamp,
+}
+
+/// Why a Service gets no address or port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// What was asked for cannot be had.
+    Field(FieldError),
+    /// Nothing is left, or it is no field that is wrong.
+    Internal(String),
 }
 
 impl Choice<'_> {
@@ -113,98 +131,69 @@ impl Choice<'_> {
         })
     }
 
-    fn claim(&self, key: String, service: &Value) -> Claim {
+    /// A key with what stands there from then on; `asked` is what the Service was before anything was chosen for it.
+    fn claim(&self, key: String, service: &Value, asked: &Value) -> Claim {
         let is_address = key == address_key(text(service, "/spec/clusterIP"));
         let owner = || format!("{}/{}", meta::namespace(service), meta::name(service)).into();
-        Claim { value: if is_address { stored_bytes(&self.ip_address(service)) } else { owner() }, key }
+        let value = if is_address { stored_bytes(&self.ip_address(service)) } else { owner() };
+        let refusal = if is_address { address_refusal(asked) } else { ports::refusal(&key, asked) };
+        Claim { key, value, refusal }
     }
 }
 
-fn port_key(port: u64) -> String {
-    format!("{PREFIX}nodeports/{port}")
+/// What somebody is told who has asked for an address that another has; nothing, if any would do.
+fn address_refusal(asked: &Value) -> Option<Refusal> {
+    let address = text(asked, "/spec/clusterIP");
+    let detail = || format!("failed to allocate IP {address}: provided IP is already allocated");
+    (!address.is_empty()).then(|| Refusal::Field(FieldError::invalid("spec.clusterIPs", &json!([address]), detail())))
 }
 
 /// What a Service holds: keys of its addresses and ports.
 fn held(service: &Value) -> BTreeSet<String> {
     let address = text(service, "/spec/clusterIP");
     let address = (!address.is_empty() && address != "None").then(|| address_key(address));
-    let ports = service.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
-    let ports = ports.filter_map(|port| port["nodePort"].as_u64()).filter(|port| *port > 0).map(port_key);
-    address.into_iter().chain(ports).collect()
+    address.into_iter().chain(ports::held(service).into_iter().map(ports::key)).collect()
 }
 
 /// Fills in what a Service lacks and says which keys its write takes and gives back.
-pub fn allocate(service: &mut Value, old: Option<&Value>, choice: &Choice<'_>) -> Result<Guard, Vec<FieldError>> {
-    let Choice { network, random, attempt, .. } = *choice;
-    let kind = text(service, "/spec/type").to_owned();
-    if kind == "ExternalName" {
+pub fn allocate(service: &mut Value, old: Option<&Value>, choice: &Choice<'_>) -> Result<Guard, Refusal> {
+    let asked = service.clone();
+    if text(service, "/spec/type") == "ExternalName" {
         if let Some(spec) = service.get_mut("spec").and_then(Value::as_object_mut) {
             spec.remove("clusterIP");
             spec.remove("clusterIPs");
         }
     } else {
-        let asked = text(service, "/spec/clusterIP").to_owned();
-        let address = match asked.as_str() {
-            "" => network.choose(random, attempt).to_string(),
-            "None" => asked,
-            text if text.parse().is_ok_and(|address| network.contains(address)) => asked,
-            _ => {
-                let detail =
-                    "failed to allocate IP ".to_owned() + &asked + ": the provided network does not match the current range";
-                return Err(vec![FieldError::invalid("spec.clusterIPs", &json!([asked]), detail)]);
-            }
-        };
+        let address = address(service, choice)?;
         service["spec"]["clusterIP"] = json!(address);
         service["spec"]["clusterIPs"] = json!([address]);
     }
-    let wants_ports = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
-    allocate_ports(service, wants_ports, random, attempt)?;
+    ports::allocate(service, old, choice)?;
     let (before, after) = (old.map(held).unwrap_or_default(), held(service));
-    let take = after.difference(&before).map(|key| choice.claim(key.clone(), service)).collect();
+    let take = after.difference(&before).map(|key| choice.claim(key.clone(), service, &asked)).collect();
     Ok(Guard { take, release: before.difference(&after).cloned().collect() })
 }
 
-fn allocate_ports(service: &mut Value, wanted: bool, random: u32, attempt: u32) -> Result<(), Vec<FieldError>> {
-    let (first, count) = (u32::from(*NODE_PORTS.start()), u32::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1);
-    let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
-    for (index, port) in ports.into_iter().flatten().enumerate() {
-        if !wanted {
-            if let Some(port) = port.as_object_mut() {
-                port.remove("nodePort");
-            }
-            continue;
-        }
-        match port["nodePort"].as_u64() {
-            None | Some(0) => {
-                let index = u32::try_from(index).unwrap_or(0);
-                port["nodePort"] = json!(first + (random / 7 + attempt + index) % count);
-            }
-            Some(number) if u16::try_from(number).is_ok_and(|number| NODE_PORTS.contains(&number)) => {}
-            Some(_) => {
-                let field = format!("spec.ports[{index}].nodePort");
-                let detail = "provided port is not in the valid range. The range of valid ports is 30000-32767";
-                return Err(vec![FieldError::invalid(field, &port["nodePort"], detail)]);
-            }
+/// The address that a Service asks for, or a free one.
+fn address(service: &Value, choice: &Choice<'_>) -> Result<String, Refusal> {
+    let network = choice.network;
+    match text(service, "/spec/clusterIP") {
+        "" => network.choose(choice.random, &|address| (choice.taken)(&address_key(&address.to_string()))).ok_or_else(|| {
+            Refusal::Internal(format!("failed to allocate a serviceIP for Service {:?}: range is full", meta::name(service)))
+        }),
+        "None" => Ok("None".to_owned()),
+        asked if asked.parse().is_ok_and(|address| network.contains(address)) => Ok(asked.to_owned()),
+        asked => {
+            let detail = format!("failed to allocate IP {asked}: the provided network does not match the current range");
+            Err(Refusal::Field(FieldError::invalid("spec.clusterIPs", &json!([asked]), detail)))
         }
     }
-    Ok(())
 }
 
 /// What a Service gives back when it goes.
 #[must_use]
 pub fn release(service: &Value) -> Guard {
     Guard { take: Vec::new(), release: held(service).into_iter().collect() }
-}
-
-/// What the user is told whose chosen address or port somebody else has.
-#[must_use]
-pub fn taken(service: &Value) -> FieldError {
-    let address = text(service, "/spec/clusterIP");
-    FieldError::invalid(
-        "spec.clusterIPs",
-        &json!([address]),
-        format!("failed to allocate IP {address}: provided IP is already allocated"),
-    )
 }
 
 #[cfg(test)]
@@ -214,7 +203,7 @@ mod tests {
 
     fn choice() -> Choice<'static> {
         let network = ServiceNetwork::parse("10.96.0.0/16").unwrap();
-        Choice { network, random: 0, attempt: 0, uid: "u", now: Timestamp::UNIX_EPOCH }
+        Choice { network, random: 0, taken: &|_| false, uid: "u", now: Timestamp::UNIX_EPOCH }
     }
 
     #[test]
@@ -236,14 +225,38 @@ mod tests {
         let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.96.3.3", "ports": [{"nodePort": 30001}]}});
         let mut new = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.3.3", "ports": [{"nodePort": 30001}]}});
         let guard = allocate(&mut new, Some(&old), &choice()).unwrap();
-        assert_eq!(guard, Guard { take: vec![], release: vec![port_key(30001)] });
+        assert_eq!(guard, Guard { take: vec![], release: vec![ports::key(30001)] });
     }
 
     #[test]
     fn addresses_outside_the_network_are_refused() {
         let mut service = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}});
-        assert!(allocate(&mut service, None, &choice()).is_err());
-        let mut service = json!({"spec": {"type": "NodePort", "ports": [{"nodePort": 80}]}});
-        assert!(allocate(&mut service, None, &choice()).is_err());
+        assert!(matches!(allocate(&mut service, None, &choice()), Err(Refusal::Field(_))));
+    }
+
+    #[test]
+    fn the_last_free_address_is_found_and_then_no_other() {
+        let network = ServiceNetwork::parse("10.0.0.0/28").unwrap();
+        for (free, expected) in [("10.0.0.3", Ok("10.0.0.3")), ("10.0.0.14", Ok("10.0.0.14")), ("", Err("range is full"))] {
+            let taken = |key: &str| key != address_key(free);
+            let mut service = json!({"metadata": {"name": "s"}, "spec": {"type": "ClusterIP"}});
+            let found = allocate(&mut service, None, &Choice { network, taken: &taken, random: 7, ..choice() });
+            match (found, expected) {
+                (Ok(_), Ok(address)) => assert_eq!(service["spec"]["clusterIP"], address),
+                (Err(Refusal::Internal(why)), Err(words)) => assert!(why.ends_with(words), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn only_who_has_asked_is_told_that_it_is_taken() {
+        let mut chosen = json!({"spec": {"type": "ClusterIP"}});
+        let guard = allocate(&mut chosen, None, &choice()).unwrap();
+        assert_eq!(guard.take[0].refusal, None);
+        let mut asked = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.7.7"}});
+        let guard = allocate(&mut asked, None, &choice()).unwrap();
+        let Some(Refusal::Field(error)) = &guard.take[0].refusal else { panic!("it is not told") };
+        assert_eq!(error.detail, "failed to allocate IP 10.96.7.7: provided IP is already allocated");
     }
 }

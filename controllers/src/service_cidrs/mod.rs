@@ -1,37 +1,31 @@
 //! The networks of Services, and the objects of their addresses.
 //!
 //! In: ServiceCIDRs, IPAddresses, Services. Out: each ServiceCIDR ready and held by a finalizer while it goes and
-//! addresses of it are in use; an IPAddress for each Service that lacks its own, and none that no Service has.
+//! addresses of it are in use; Services and addresses that agree (`repair.rs`).
 //! <https://kubernetes.io/docs/reference/networking/virtual-ips/#ip-address-objects>
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+mod repair;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use kontiki_api::resources::{IP_ADDRESSES, SERVICE_CIDRS};
-use kontiki_client::{DeleteOptions, Patch, reflector::ObjectKey};
+use kontiki_api::resources::SERVICE_CIDRS;
+use kontiki_client::{Patch, reflector::ObjectKey};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::Context,
-    endpoint_slice::Service,
     model::{Condition, Meta, conditions, objects},
     run::{self, Reconciled, gone},
     written::write_status,
 };
 
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
-const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
-const ALLOCATOR: &str = "ipallocator.k8s.io";
-const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
 /// How soon a network that addresses hold is looked at again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How often addresses are compared with Services.
-const REPAIR: Duration = Duration::from_secs(30);
-/// A Service and its address become known one after the other: younger objects are let be.
-const YOUNG_SECONDS: i64 = 10;
 
 /// A ServiceCIDR.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -75,6 +69,10 @@ pub struct IpAddressSpec {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Parent {
+    /// Group.
+    pub group: String,
+    /// Resource.
+    pub resource: String,
     /// Namespace.
     pub namespace: String,
     /// Name.
@@ -103,37 +101,6 @@ fn is_free(cidr: &ServiceCidr, others: &[Arc<ServiceCidr>], addresses: &[Arc<IpA
     !used.any(|address| has(cidr, address) && !others.iter().filter(alive).any(|other| has(other, address)))
 }
 
-/// What mends the difference between Services and addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Repair {
-    /// Address, and namespace and name of its Service.
-    Create(String, String, String),
-    /// Name and UID.
-    Delete(String, String),
-}
-
-fn repairs(services: &[Arc<Service>], addresses: &[Arc<IpAddress>], now: Timestamp) -> Vec<Repair> {
-    let old = |meta: &Meta| meta.creation_timestamp.is_none_or(|made| now.as_second() - made.as_second() >= YOUNG_SECONDS);
-    let with_address = services.iter().filter(|service| service.spec.cluster_ip.parse::<IpAddr>().is_ok());
-    let held: BTreeMap<&str, &Arc<Service>> = with_address.map(|service| (service.spec.cluster_ip.as_str(), service)).collect();
-    let known = |address: &str| addresses.iter().any(|one| one.metadata.name == address);
-    let missing = held.iter().filter(|(address, service)| !known(address) && old(&service.metadata));
-    let mut repairs: Vec<Repair> = missing
-        .map(|(address, service)| {
-            let meta = &service.metadata;
-            Repair::Create((*address).to_owned(), meta.namespace.clone(), meta.name.clone())
-        })
-        .collect();
-    let own = addresses.iter().filter(|one| one.metadata.label(MANAGED_BY) == ALLOCATOR && old(&one.metadata));
-    let spare = own.filter(|one| {
-        let parent = &one.spec.parent_ref;
-        held.get(one.metadata.name.as_str())
-            .is_none_or(|service| (&service.metadata.namespace, &service.metadata.name) != (&parent.namespace, &parent.name))
-    });
-    repairs.extend(spare.map(|one| Repair::Delete(one.metadata.name.clone(), one.metadata.uid.clone())));
-    repairs
-}
-
 /// Begins to tend networks and addresses.
 pub fn start(context: &Arc<Context>, cancel: CancellationToken) -> BoxFuture<'static, ()> {
     let queue = run::queue("service_cidrs");
@@ -142,7 +109,7 @@ pub fn start(context: &Arc<Context>, cancel: CancellationToken) -> BoxFuture<'st
     Box::pin(async move {
         tokio::select! {
             () = tended => {}
-            () = repair(repaired) => {}
+            () = repair::run(repaired) => {}
             () = cancel.cancelled() => {}
         }
     })
@@ -183,33 +150,6 @@ async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Reconciled {
     Ok(None)
 }
 
-async fn repair(context: Arc<Context>) {
-    loop {
-        tokio::time::sleep(REPAIR).await;
-        let found = repairs(&context.services.list(), &context.ip_addresses.list(), Timestamp::now());
-        for repair in found {
-            tracing::warn!(?repair, "addresses and Services differ");
-            let done = match repair {
-                Repair::Delete(name, uid) => {
-                    gone(context.client().delete(IP_ADDRESSES, "", &name, &DeleteOptions::with_uid(&uid)).await)
-                }
-                Repair::Create(address, namespace, name) => {
-                    let family = if address.contains(':') { "IPv6" } else { "IPv4" };
-                    let object = json!({
-                        "kind": IP_ADDRESSES.kind, "apiVersion": IP_ADDRESSES.api_version(),
-                        "metadata": { "name": address, "labels": { FAMILY: family, MANAGED_BY: ALLOCATOR } },
-                        "spec": { "parentRef": { "resource": "services", "namespace": namespace, "name": name } },
-                    });
-                    context.client().create::<Value>(IP_ADDRESSES, "", &object).await.map(drop)
-                }
-            };
-            if let Err(error) = done {
-                tracing::debug!(%error, "an address is not mended yet");
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -224,14 +164,8 @@ mod tests {
     }
 
     fn address(name: &str, service: &str) -> Arc<IpAddress> {
-        let metadata = json!({ "name": name, "uid": name, "labels": { MANAGED_BY: ALLOCATOR } });
         let spec = json!({ "parentRef": { "resource": "services", "namespace": "n", "name": service } });
-        Arc::new(serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap())
-    }
-
-    fn service(name: &str, address: &str) -> Arc<Service> {
-        let object = json!({ "metadata": { "name": name, "namespace": "n" }, "spec": { "clusterIP": address } });
-        Arc::new(serde_json::from_value(object).unwrap())
+        Arc::new(serde_json::from_value(json!({ "metadata": { "name": name, "uid": name }, "spec": spec })).unwrap())
     }
 
     #[test]
@@ -257,16 +191,5 @@ mod tests {
         assert!(is_free(&going, &[Arc::clone(&going), cidr("b", &["10.0.0.0/8"], false)], &used));
         assert!(!is_free(&going, &[Arc::clone(&going), cidr("b", &["10.0.0.0/8"], true)], &used), "it is going too");
         assert!(is_free(&going, &[Arc::clone(&going)], &[address("10.97.0.1", "s")]));
-    }
-
-    #[test]
-    fn each_service_has_its_address_and_no_address_is_nobodys() {
-        let services = [service("a", "10.96.0.5"), service("b", "10.96.0.6"), service("headless", "None")];
-        let addresses = [address("10.96.0.5", "a"), address("10.96.0.7", "gone"), address("10.96.0.6", "other")];
-        let wanted =
-            [Repair::Delete("10.96.0.7".into(), "10.96.0.7".into()), Repair::Delete("10.96.0.6".into(), "10.96.0.6".into())];
-        assert_eq!(repairs(&services, &addresses, Timestamp::now()), wanted);
-        let create = Repair::Create("10.96.0.6".into(), "n".into(), "b".into());
-        assert_eq!(repairs(&services, &addresses[..1], Timestamp::now()), [create]);
     }
 }
