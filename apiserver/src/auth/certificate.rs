@@ -239,7 +239,7 @@ mod tests {
         };
         let ann = || Some("ann".to_owned());
         assert_eq!(peer(Some(&["front"]), users.leaf("ann")), (ann(), false, false));
-        assert_eq!(peer(Some(&["front"]), users.leaf("front")).1, false);
+        assert!(!peer(Some(&["front"]), users.leaf("front")).1);
         assert_eq!(peer(Some(&["front"]), proxies.leaf("front")), (None, true, true));
         assert_eq!(peer(Some(&["front"]), proxies.leaf("ann")), (None, false, true));
         assert_eq!(peer(Some(&[]), proxies.leaf("ann")), (None, true, true));

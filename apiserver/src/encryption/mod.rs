@@ -142,6 +142,6 @@ impl Changes {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
