@@ -85,8 +85,11 @@ impl<'a> Search<'a> {
         Self { answered, lowest, unanswered, seen: HashSet::new() }
     }
 
-    /// What may come next: begun before anything that is left was answered, and with the answer that
-    /// was given. What comes last is tried first: a request with an answer before one without.
+    /// What may come next: begun before anything that is left was answered, and with the answer that was given.
+    ///
+    /// A request whose answer fits comes now and has no alternative: an answer names the revision, so that one which changes
+    /// nothing fits nowhere else, and no other write may take the revision of one that changes something. Only where none
+    /// fits, one of those without an answer was carried out, and only one that changes something can matter.
     fn candidates(&self, point: &Point) -> Vec<Next> {
         if self.is_too_far(point) {
             return vec![];
@@ -99,19 +102,22 @@ impl<'a> Search<'a> {
             }
             if !point.early.contains(&number) {
                 first_end = first_end.min(*end);
-                if point.model.clone().run(&operation.call) == **answer {
-                    fitting.push((number, operation.begin));
+                let mut after = point.model.clone();
+                if after.run(&operation.call) == **answer {
+                    fitting.push((after.revision, number, operation.begin));
                 }
             }
+        }
+        // What changes nothing keeps the revision, and so is the least.
+        if let Some((_, number, _)) = fitting.iter().filter(|(.., begin)| *begin < first_end).min() {
+            return vec![Next::Answered(*number)];
         }
         let open = self
             .unanswered
             .iter()
             .enumerate()
             .filter(|(number, operation)| operation.begin < first_end && !point.unanswered.contains(number));
-        let mut candidates: Vec<Next> = open.map(|(number, _)| Next::Unanswered(number)).collect();
-        candidates.extend(fitting.iter().filter(|(_, begin)| *begin < first_end).map(|(number, _)| Next::Answered(*number)));
-        candidates
+        open.filter(|(_, operation)| changes(&point.model, operation)).map(|(number, _)| Next::Unanswered(number)).collect()
     }
 
     /// Whether something is left whose answer names a revision that is over. Revisions only grow.
@@ -145,6 +151,12 @@ impl<'a> Search<'a> {
         let next: Vec<String> = left.take(4).map(|(_, (operation, ..))| format!("  {operation:?}\n")).collect();
         format!("no order explains the answers: after {:?} none of these fits:\n{}", stuck.model, next.concat())
     }
+}
+
+fn changes(model: &Model, operation: &Operation) -> bool {
+    let mut after = model.clone();
+    after.run(&operation.call);
+    after.revision != model.revision
 }
 
 fn writes(step: &Step) -> bool {
