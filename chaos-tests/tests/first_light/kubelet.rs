@@ -147,11 +147,17 @@ pub fn system_calls_are_refused_by_profile(shared: &Shared) -> Result<()> {
 /// writing, one that would never go.
 pub fn pods_end_before_their_node(shared: &Shared) -> Result<()> {
     let kubectl = shared.kubectl()?;
-    let leave = "trap 'echo leaving; exit 0' TERM QUIT; while true; do sleep 0.1; done";
-    let stubborn = "trap '' TERM QUIT; while true; do sleep 0.1; done";
+    let leave = "trap 'echo leaving; exit 0' TERM QUIT; echo waiting; while true; do sleep 0.1; done";
+    let stubborn = "trap '' TERM QUIT; echo waiting; while true; do sleep 0.1; done";
     let always = json!({"restartPolicy": "Always"});
     apply(&kubectl, &[pod("leaves", leave, &always), pod("stays", stubborn, &always)])?;
     kubectl.run(&["wait", "--for=condition=Ready", "pod/leaves", "pod/stays", "--timeout=30s"])?;
+    for name in ["leaves", "stays"] {
+        // Before it says so it hears no signal.
+        eventually(DEADLINE, "the program waits for its signal", || {
+            Ok(kubectl.run(&["logs", name])?.contains("waiting").then_some(()))
+        })?;
+    }
     shared.cluster.act("stop", NODE)?;
     for name in ["leaves", "stays"] {
         let pod = get(&kubectl, &["pod", name])?;
