@@ -113,7 +113,8 @@ async fn report(options: &Options, node_health: &NodeHealth, mut conditions: Con
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            changed = network.changed() => if changed.is_err() { tokio::time::sleep(wait).await },
+            // Its sender goes once the network is ready; that is no news, and must not delay any.
+            Ok(()) = network.changed() => {}
             // Its sender is held here.
             _ = health.changed() => {}
         }
