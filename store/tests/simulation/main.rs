@@ -5,6 +5,7 @@
 //! `simulation --mutations` makes mistakes on purpose, and each must be found.
 
 mod check;
+mod clock;
 mod disk;
 mod entropy;
 mod faults;

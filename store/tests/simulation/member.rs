@@ -3,9 +3,11 @@
 //! The runtime has one thread, which is the world's, and time that stands still between two steps. To
 //! drop it is a power cut: every task of the member ends where it is.
 
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::mvccpb::event::EventType;
@@ -45,6 +47,8 @@ pub struct Member {
 struct Running {
     runtime: Runtime,
     handle: Arc<Mutex<Option<Handle>>>,
+    /// Why it did not start.
+    refused: Arc<Mutex<Option<String>>>,
 }
 
 impl Member {
@@ -74,6 +78,11 @@ impl Member {
         self.running.as_ref()?.handle.lock().clone()
     }
 
+    /// Why it did not start, if it didn't.
+    pub fn refused(&self) -> Option<String> {
+        self.running.as_ref()?.refused.lock().clone()
+    }
+
     fn folder(&self, run: u64) -> PathBuf {
         self.root.join(run.to_string())
     }
@@ -94,7 +103,8 @@ impl Member {
         let dial = Arc::new(Way { network: network.clone(), member: number });
         let surroundings = Surroundings { log: self.disk.clone(), dial, peers };
         let handle = Arc::new(Mutex::new(None));
-        let (slot, watched) = (handle.clone(), self.watched.clone());
+        let refused = Arc::new(Mutex::new(None));
+        let (slot, refusal, watched) = (handle.clone(), refused.clone(), self.watched.clone());
         runtime.spawn(async move {
             match Service::start_within(options, surroundings).await {
                 Ok(started) => {
@@ -104,10 +114,13 @@ impl Member {
                     tokio::spawn(watch(started.clone(), watched, trace));
                     then(started);
                 }
-                Err(error) => trace.note(format_args!("member {number} does not start: {error}")),
+                Err(error) => {
+                    trace.note(format_args!("member {number} does not start: {error}"));
+                    *refusal.lock() = Some(error.to_string());
+                }
             }
         });
-        self.running = Some(Running { runtime, handle });
+        self.running = Some(Running { runtime, handle, refused });
         Ok(())
     }
 
@@ -146,19 +159,48 @@ impl Member {
     }
 }
 
-/// Copies a folder as a crash would leave it.
+/// How often a copy is begun again because RocksDB's own threads changed the folder meanwhile.
+const COPIES_MAX: u32 = 1000;
+
+/// Copies a folder as a crash would leave it: as it was at one moment. RocksDB's threads may end a
+/// compaction between two files, and then the list of files and the files would not belong together.
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for file in std::fs::read_dir(from)? {
-        let file = file?;
-        let target = to.join(file.file_name());
-        if file.file_type()?.is_dir() {
-            copy(&file.path(), &target)?;
-        } else if file.file_name() != "LOCK" {
-            std::fs::copy(file.path(), &target)?;
+    for _ in 0..COPIES_MAX {
+        std::fs::create_dir_all(to)?;
+        let before = contents(from)?;
+        let copied = before.iter().try_for_each(|(name, _)| copy_file(&from.join(name), &to.join(name)));
+        if contents(from)? == before {
+            return copied;
+        }
+        std::fs::remove_dir_all(to)?;
+        std::thread::yield_now();
+    }
+    Err(std::io::Error::new(ErrorKind::ResourceBusy, format!("{} changes all the time", from.display())))
+}
+
+fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
+    to.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    std::fs::copy(from, to).map(drop)
+}
+
+/// The files that a start needs, each with its size and when it was written last.
+fn contents(folder: &Path) -> std::io::Result<BTreeMap<PathBuf, (u64, SystemTime)>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(below) = folders.pop() {
+        for file in std::fs::read_dir(folder.join(&below))? {
+            let file = file?;
+            let name = below.join(file.file_name());
+            // A file may be gone again before it is looked at.
+            let Ok(about) = file.metadata() else { continue };
+            if about.is_dir() {
+                folders.push(name);
+            } else if !(file.file_name() == "LOCK" || file.file_name().to_string_lossy().starts_with("LOG")) {
+                found.insert(name, (about.len(), about.modified()?));
+            }
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Notes whom the member follows.

@@ -12,6 +12,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use crate::check::{self, linearizability, watch};
+use crate::clock;
 use crate::disk::{Disk, Speed};
 use crate::entropy::{generator, mix};
 use crate::faults::{self, Fault, Schedule};
@@ -106,6 +107,7 @@ impl World {
     fn new(seed: u64, root: &Path) -> Self {
         let mut random = generator(seed, 0);
         let plan = Plan::draw(&mut random);
+        clock::set(0);
         let trace = Arc::new(Trace::default());
         trace.note(format_args!("{plan:?}"));
         let network = Network::new(seed, plan.latency, trace.clone());
@@ -173,6 +175,7 @@ impl World {
 
     fn step(&mut self) {
         let now = self.trace.tick();
+        clock::set(now);
         self.network.deliver();
         // Nobody is always the first.
         let first = usize::try_from(mix(self.seed, now) % 64).unwrap_or(0);
@@ -231,6 +234,10 @@ impl World {
             if all && told.into_iter().all(|told| told == highest) {
                 return Ok(highest);
             }
+        }
+        let refused = self.members.iter().find_map(|member| Some((member.number, member.refused()?)));
+        if let Some((number, refused)) = refused {
+            return Err(format!("start: member {number} does not start: {refused}"));
         }
         Err(format!("agreement: {AGREE_MS} ms after everything was whole again, the members have not agreed"))
     }
