@@ -78,7 +78,7 @@ impl Shared {
 
 type Test = fn(&Shared) -> Result<()>;
 /// In this order: libtest-mimic sorts by name.
-const TESTS: [(&str, Test); 29] = [
+const TESTS: [(&str, Test); 30] = [
     ("a_every_kubectl_reads", every_kubectl_reads),
     ("b_objects_are_created_changed_and_deleted", objects_are_created_changed_and_deleted),
     ("c_bad_input_is_refused_in_kubernetes_words", bad_input_is_refused_in_kubernetes_words),
@@ -107,6 +107,7 @@ const TESTS: [(&str, Test); 29] = [
     ("l_r_b_a_drain_keeps_the_budget", rollout::a_drain_keeps_the_budget),
     ("l_services_lead_where_they_should", services::services_lead_where_they_should),
     ("l_workloads_do_what_they_say", workloads::workloads_do_what_they_say),
+    ("l_x_pods_end_before_their_node", kubelet::pods_end_before_their_node),
     ("m_down_leaves_nothing_behind", down_leaves_nothing_behind),
 ];
 

@@ -1,4 +1,4 @@
-//! What a kubelet does of its own accord: logs, seccomp, eviction, static pods.
+//! What a kubelet does of its own accord: logs, seccomp, pods that end before their node.
 
 use std::{fs, time::Duration};
 
@@ -141,6 +141,46 @@ pub fn system_calls_are_refused_by_profile(shared: &Shared) -> Result<()> {
     })?;
     let names = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str());
     kubectl.run(&["delete", "pod", "--grace-period=1"].into_iter().chain(names).collect::<Vec<_>>()).map(drop)
+}
+
+/// Aim: a node that is stopped ends its pods in order, says so, and comes back. Method: a pod that takes its leave in
+/// writing, one that would never go.
+pub fn pods_end_before_their_node(shared: &Shared) -> Result<()> {
+    let kubectl = shared.kubectl()?;
+    let leave = "trap 'echo leaving; exit 0' TERM QUIT; echo waiting; while true; do sleep 0.1; done";
+    let stubborn = "trap '' TERM QUIT; echo waiting; while true; do sleep 0.1; done";
+    let always = json!({"restartPolicy": "Always"});
+    apply(&kubectl, &[pod("leaves", leave, &always), pod("stays", stubborn, &always)])?;
+    kubectl.run(&["wait", "--for=condition=Ready", "pod/leaves", "pod/stays", "--timeout=30s"])?;
+    for name in ["leaves", "stays"] {
+        // Before it says so it hears no signal.
+        eventually(DEADLINE, "the program waits for its signal", || {
+            Ok(kubectl.run(&["logs", name])?.contains("waiting").then_some(()))
+        })?;
+    }
+    shared.cluster.act("stop", NODE)?;
+    for name in ["leaves", "stays"] {
+        let pod = get(&kubectl, &["pod", name])?;
+        let status = &pod["status"];
+        ensure!(status["phase"] == "Failed" && status["reason"] == "Terminated", "{name}: {status}");
+        ensure!(status["message"] == "Pod was terminated in response to imminent node shutdown.", "{name}: {status}");
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        ensure!(conditions.iter().any(|one| one["type"] == "DisruptionTarget" && one["reason"] == "TerminationByKubelet"));
+        let code = &status["containerStatuses"][0]["state"]["terminated"]["exitCode"];
+        ensure!(*code == if name == "leaves" { 0 } else { 137 }, "{name}: {status}");
+    }
+    let node = get(&kubectl, &["node", NODE])?;
+    let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let ready = conditions.iter().find(|one| one["type"] == "Ready").context("no condition")?;
+    ensure!(ready["status"] == "False" && ready["message"] == "node is shutting down", "{ready}");
+    shared.cluster.act("start", NODE)?;
+    kubectl.run(&["wait", "--for=condition=Ready", "node", NODE, "--timeout=60s"])?;
+    let late = Duration::from_secs(60);
+    eventually(late, "the node takes pods again", || {
+        let node = get(&kubectl, &["node", NODE])?;
+        Ok(node["spec"]["taints"].is_null().then_some(()))
+    })?;
+    kubectl.run(&["delete", "pod", "leaves", "stays"]).map(drop)
 }
 
 /// A file is a pod, another text in it another one; deleting what the API shows of it changes nothing.
