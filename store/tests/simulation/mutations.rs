@@ -32,7 +32,7 @@ pub const MUTATIONS: [Mutation; 10] = [
     store("repeated-event", Mistake::RepeatedEvent, &["watch"]),
     // openraft's own assertions are often the first to notice.
     store("early-acknowledgement", Mistake::EarlyAcknowledgement, &["linearizability", "watch", "panic"]),
-    store("purge-unflushed", Mistake::PurgeUnflushed, &["agreement", "panic"]),
+    store("purge-unflushed", Mistake::PurgeUnflushed, &["start", "panic"]),
     store("forwarded-twice", Mistake::ForwardedTwice, &["linearizability"]),
     store("early-expiry", Mistake::EarlyExpiry, &["lease"]),
     store("leader-restored", Mistake::LeaderRestored, &["linearizability", "watch", "agreement"]),
