@@ -42,7 +42,8 @@ puts() {
 }
 # The number of the member that leads.
 leader() {
-  "$etcdctl" --endpoints="$(ends "$1")" endpoint status -w fields 2>/dev/null | tr -d '"' | awk -F' : ' '
+  # Without "http://", which an etcdctl of 3.4 would send as the authority; h2 refuses that.
+  "$etcdctl" --endpoints="$(ends "$1" | sed 's|http://||g')" endpoint status -w fields 2>/dev/null | tr -d '"' | awk -F' : ' '
     $1 == "MemberID" {id = $2} $1 == "Leader" {leads = (id == $2)} $1 == "Endpoint" && leads {print substr($2, length($2))}' | head -1
 }
 # rounds SYSTEMS WRITERS: medians of three rounds, the systems by turns, into files
