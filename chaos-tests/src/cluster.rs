@@ -219,9 +219,12 @@ impl Cluster {
         text(&self.command(arguments).output().context("run kontiki")?)
     }
 
+    /// As a shell starts what runs in the background: with two signals ignored, which must not reach containers.
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new("sh");
         command
+            .args(["-c", "trap '' INT QUIT; exec \"$0\" \"$@\""])
+            .arg(&self.binary)
             .args(arguments)
             .env("KONTIKI_STATE", self.state())
             .env("KUBECONFIG", &self.kubeconfig)

@@ -71,14 +71,17 @@ fn runnable(path: &Path) -> Result<PathBuf, Errno> {
     Ok(path.to_owned())
 }
 
-/// The shim blocks SIGCHLD (it reads a descriptor instead) and Rust ignores SIGPIPE; both would be inherited.
+/// The shim blocks SIGCHLD (it reads a descriptor instead), Rust ignores SIGPIPE, and what a shell starts in the
+/// background ignores SIGINT and SIGQUIT. All would be inherited, and a shell cannot trap what was ignored before it.
 #[allow(unsafe_code)]
 fn inherit_default_signals() {
-    // Neither call can fail with these arguments.
+    // No call can fail with these arguments.
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
-    // SAFETY: sets the default disposition, no handler of ours runs; the process has one thread and is about to
-    // replace itself. The standard library has no safe call for it.
-    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    for caught in Signal::iterator().filter(|caught| !matches!(caught, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: sets the default disposition, no handler of ours runs; the process has one thread and is about to
+        // replace itself. The standard library has no safe call for it.
+        let _ = unsafe { signal(caught, SigHandler::SigDfl) };
+    }
 }
 
 #[cfg(test)]
