@@ -24,6 +24,10 @@ pub enum Mistake {
     LeaderRestored,
     /// Proposals are sent again when an earlier leader refuses them late.
     LateRefusal,
+    /// Compaction takes the version that was current at its revision as well.
+    CleansTooMuch,
+    /// A record of the log is believed whatever its checksum says.
+    BelievesRecords,
 }
 
 #[cfg(feature = "simulation")]

@@ -7,6 +7,7 @@ use rocksdb::{ReadOptions, WriteBatch};
 
 use super::database::{Database, KEYS, META, REVISIONS, StateError};
 use super::keys;
+use crate::fault::{self, Mistake};
 
 /// Key in `meta`: up to where this member has cleaned up.
 const CLEANED: &[u8] = b"cleaned";
@@ -50,7 +51,7 @@ fn versions(database: &Database, key: &[u8], compacted: i64, batch: &mut WriteBa
     let prefix = keys::escaped(key);
     let mut iterator = database.db.raw_iterator_cf(&family);
     iterator.seek(keys::version(key, compacted));
-    let mut newest = true;
+    let mut newest = !fault::makes(Mistake::CleansTooMuch);
     while let Some((stored, record)) = iterator.item() {
         let (escaped, revision) = keys::split(stored).ok_or(StateError::Damaged("key"))?;
         if escaped != prefix {

@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
 
+/// Entries that a member has probably not flushed into its state yet.
+const NEWEST: usize = 12;
+
 /// How slow a disk is.
 #[derive(Clone, Copy, Debug)]
 pub struct Speed {
@@ -81,6 +84,23 @@ impl Disk {
             inner.durable.apply(&records);
         }
         inner.seen = inner.durable.clone();
+    }
+
+    /// A bit of what is stored is no longer what it was; which, follows from the number. Mostly in one of the newest entries,
+    /// which a start reads again.
+    pub fn flip(&self, number: u64) {
+        let Image { entries, vote, committed, purged } = &mut self.inner.lock().durable;
+        let many = if number.is_multiple_of(4) { usize::MAX } else { NEWEST };
+        let records = entries.values_mut().rev().take(many).chain(vote).chain(committed).chain(purged);
+        let mut records: Vec<&mut Vec<u8>> = records.collect();
+        let bits = records.iter().map(|record| record.len() * 8).sum::<usize>();
+        let Some(mut bit) = usize::try_from(number).ok().and_then(|number| number.checked_rem(bits)) else { return };
+        for record in &mut records {
+            match bit.checked_sub(record.len() * 8) {
+                Some(rest) => bit = rest,
+                None => return record[bit / 8] ^= 1 << (bit % 8),
+            }
+        }
     }
 
     fn sync_time(&self) -> Duration {

@@ -26,6 +26,12 @@ pub enum Fault {
     Drift(usize, u64),
     /// A member's disk answers each write with an error.
     Break(usize),
+    /// A member joins the cluster.
+    Add(usize),
+    /// A member leaves it for good.
+    Remove(usize),
+    /// While the member is off, a bit on its disk turns; the number says which.
+    Flip(usize, u64),
 }
 
 /// Faults in the order of their time, in milliseconds.
@@ -75,4 +81,25 @@ pub fn draw(random: &mut StdRng, members: usize, (from_ms, to_ms): (u64, u64), c
     }
     schedule.sort_by_key(|(at, _)| *at);
     schedule
+}
+
+/// Draws the one bit that turns in a world: of one member, so that the others still have everything.
+pub fn draw_flip(random: &mut StdRng, members: usize, (from_ms, to_ms): (u64, u64), schedule: &mut Schedule) {
+    let one = random.random_range(0..members);
+    let at = random.random_range(from_ms..to_ms);
+    let bit = random.random::<u32>().into();
+    schedule.extend([(at, Fault::PowerCut(one)), (at, Fault::Flip(one, bit)), (at + 50, Fault::Start(one))]);
+    schedule.sort_by_key(|(at, _)| *at);
+}
+
+/// Draws a member that joins, loses its power once, and one of the first that leaves later.
+pub fn draw_membership(random: &mut StdRng, members: usize, (from_ms, to_ms): (u64, u64), schedule: &mut Schedule) {
+    let joins = random.random_range(from_ms..to_ms);
+    let leaves = random.random_range(joins..to_ms);
+    let cut = random.random_range(joins..to_ms);
+    schedule.extend([(joins, Fault::Add(members)), (cut, Fault::PowerCut(members)), (cut + 200, Fault::Start(members))]);
+    if random.random_bool(0.7) {
+        schedule.push((leaves, Fault::Remove(random.random_range(0..members))));
+    }
+    schedule.sort_by_key(|(at, _)| *at);
 }

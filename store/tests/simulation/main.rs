@@ -14,6 +14,8 @@ mod leases;
 mod member;
 mod mutations;
 mod network;
+mod past;
+mod reconfiguration;
 mod runner;
 mod trace;
 mod workload;

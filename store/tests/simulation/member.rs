@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::FutureExt;
 use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::mvccpb::event::EventType;
 use kontiki_store::kv::Kv;
@@ -36,6 +37,10 @@ pub struct Member {
     /// How often it was started: each run has a folder of its own.
     run: u64,
     running: Option<Running>,
+    /// It is one of the cluster: it runs unless something keeps it from that.
+    pub belongs: bool,
+    /// A bit on its disk turned: it may stop, but not go on with something else than it wrote.
+    pub damaged: bool,
     /// Its process stands still.
     pub paused: bool,
     /// Thousandths of the right speed of its clock.
@@ -62,6 +67,8 @@ impl Member {
             root: root.join(host(number)),
             run: 0,
             running: None,
+            belongs: true,
+            damaged: false,
             paused: false,
             speed: 1000,
             owed: 0,
@@ -81,6 +88,12 @@ impl Member {
     /// Why it did not start, if it didn't.
     pub fn refused(&self) -> Option<String> {
         self.running.as_ref()?.refused.lock().clone()
+    }
+
+    /// Whether it has stopped because of what it read, as only a damaged one may.
+    pub fn gave_up(&self) -> bool {
+        let failed = |handle: Handle| handle.failed().now_or_never().is_some();
+        self.damaged && (self.refused().is_some_and(|why| why.contains("damaged")) || self.handle().is_some_and(failed))
     }
 
     fn folder(&self, run: u64) -> PathBuf {
@@ -115,8 +128,9 @@ impl Member {
                     then(started);
                 }
                 Err(error) => {
-                    trace.note(format_args!("member {number} does not start: {error}"));
-                    *refusal.lock() = Some(error.to_string());
+                    let why = format!("{:#}", anyhow::Error::from(error));
+                    trace.note(format_args!("member {number} does not start: {why}"));
+                    *refusal.lock() = Some(why);
                 }
             }
         });
@@ -246,6 +260,11 @@ fn message(response: &pb::WatchResponse, at_ms: u64) -> Message {
         let previous = event.prev_kv.as_ref().and_then(to_entry);
         Some(Event { key: to_key(&kv.key)?, entry, revision: kv.mod_revision, previous })
     };
-    let revision = response.header.as_ref().map_or(0, |header| header.revision);
-    Message { at_ms, revision, events: response.events.iter().filter_map(event).collect() }
+    let events = response.events.iter().filter_map(event).collect();
+    let revision = match response.compact_revision {
+        0 => response.header.as_ref().map_or(0, |header| header.revision),
+        // What comes after it can be asked for again.
+        compacted => compacted - 1,
+    };
+    Message { at_ms, revision, events, compacted: response.compact_revision > 0 }
 }

@@ -26,7 +26,7 @@ const fn store(name: &'static str, mistake: Mistake, found_by: &'static [&'stati
 }
 
 /// All of them.
-pub const MUTATIONS: [Mutation; 10] = [
+pub const MUTATIONS: [Mutation; 12] = [
     store("stale-read", Mistake::StaleRead, &["linearizability"]),
     store("skipped-event", Mistake::SkippedEvent, &["watch"]),
     store("repeated-event", Mistake::RepeatedEvent, &["watch"]),
@@ -37,6 +37,8 @@ pub const MUTATIONS: [Mutation; 10] = [
     store("early-expiry", Mistake::EarlyExpiry, &["lease"]),
     store("leader-restored", Mistake::LeaderRestored, &["linearizability", "watch", "agreement"]),
     store("late-refusal", Mistake::LateRefusal, &["linearizability"]),
+    store("cleans-too-much", Mistake::CleansTooMuch, &["past", "linearizability", "watch"]),
+    store("believes-records", Mistake::BelievesRecords, &["start", "linearizability", "watch", "past", "hash_kv"]),
     Mutation { name: "lying-disks", made: Made::LyingDisks, found_by: &["linearizability", "watch"] },
 ];
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kontiki_store::{Handle, Options};
+use kontiki_store::{ClusterState, Handle, Options};
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use crate::check::past::Past;
 use crate::check::{self, linearizability, watch};
 use crate::clock;
 use crate::disk::{Disk, Speed};
@@ -21,6 +22,8 @@ use crate::leases::{self, Leases};
 use crate::member::Member;
 use crate::mutations::Made;
 use crate::network::{Latency, Network, host};
+use crate::past;
+use crate::reconfiguration::{Operator, Wish, knows_of_removal};
 use crate::trace::Trace;
 use crate::workload;
 
@@ -44,13 +47,17 @@ struct Plan {
     /// Whether clocks may go wrong; then nothing can be said of leases.
     clocks: bool,
     schedule: Schedule,
+    /// Whether history is compacted.
+    compacts: bool,
+    /// Whether a member joins.
+    grows: bool,
 }
 
 impl Plan {
     fn draw(random: &mut StdRng) -> Self {
         let members = 3;
         let clocks = random.random_bool(0.3);
-        Self {
+        let mut plan = Self {
             members,
             latency: Latency { least_ms: random.random_range(1..4), spread_ms: random.random_range(0..8) },
             disk: Speed { sync_ms: random.random_range(0..10) },
@@ -61,7 +68,16 @@ impl Plan {
             keep_entries: random.random_range(0..50),
             schedule: faults::draw(random, members, FAULTS_MS, clocks),
             clocks,
+            compacts: random.random_bool(0.5),
+            grows: false,
+        };
+        if random.random_bool(0.25) {
+            faults::draw_flip(random, members, FAULTS_MS, &mut plan.schedule);
+        } else if random.random_bool(0.3) {
+            plan.grows = true;
+            faults::draw_membership(random, members, FAULTS_MS, &mut plan.schedule);
         }
+        plan
     }
 }
 
@@ -72,8 +88,10 @@ pub struct World {
     trace: Arc<Trace>,
     network: Arc<Network>,
     members: Vec<Member>,
+    operator: Operator,
     history: Arc<History>,
     leases: Arc<Leases>,
+    past: Arc<Mutex<Past>>,
     /// Clients ask nothing more.
     closed: Arc<AtomicBool>,
 }
@@ -115,16 +133,36 @@ impl World {
             let purpose = 100 + u64::try_from(number).unwrap_or(u64::MAX);
             Member::new(number, Disk::new(plan.disk, generator(seed, purpose)), root)
         };
-        let members = (0..plan.members).map(member).collect();
+        let mut members: Vec<Member> = (0..plan.members + usize::from(plan.grows)).map(member).collect();
+        for later in &mut members[plan.members..] {
+            later.belongs = false;
+        }
         let history = Arc::new(History::new(trace.clone()));
-        Self { seed, plan, trace, network, members, history, leases: Arc::default(), closed: Arc::default() }
+        Self {
+            seed,
+            plan,
+            trace,
+            network,
+            members,
+            operator: Operator::default(),
+            history,
+            leases: Arc::default(),
+            past: Arc::default(),
+            closed: Arc::default(),
+        }
     }
 
     fn options(&self, member: usize) -> Options {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut options = Options::new(&host(member), "".into(), nowhere, nowhere);
-        options.initial_cluster =
-            (0..self.plan.members).map(|number| (host(number), format!("http://{}:1", host(number)))).collect();
+        let first = self.plan.members;
+        let known = if member < first { first } else { member + 1 };
+        options.initial_cluster = (0..known).map(|number| (host(number), format!("http://{}:1", host(number)))).collect();
+        // Otherwise nothing changes before everybody has been well for five seconds.
+        options.strict_reconfig_check = false;
+        if member >= first {
+            options.initial_cluster_state = ClusterState::Existing;
+        }
         options.flush_entries = self.plan.flush_entries;
         options.keep_entries = self.plan.keep_entries;
         options.rocksdb_bytes = 1 << 20;
@@ -132,7 +170,7 @@ impl World {
     }
 
     fn start(&mut self, number: usize) -> Result<(), String> {
-        if self.members[number].is_running() {
+        if self.members[number].is_running() || !self.members[number].belongs {
             return Ok(());
         }
         let options = self.options(number);
@@ -144,6 +182,8 @@ impl World {
             with_leases: !self.plan.clocks,
             history: self.history.clone(),
             leases: self.leases.clone(),
+            compacts: self.plan.compacts,
+            past: self.past.clone(),
             trace: self.trace.clone(),
             closed: self.closed.clone(),
         };
@@ -161,19 +201,19 @@ impl World {
             while let Some((_, fault)) = schedule.next_if(|(at, _)| *at <= self.trace.now_ms()) {
                 self.happen(&fault)?;
             }
-            self.step();
+            self.step()?;
         }
         self.heal()?;
         let calm = self.trace.now_ms() + CALM_MS;
         while self.trace.now_ms() < calm {
-            self.step();
+            self.step()?;
         }
         self.closed.store(true, Ordering::SeqCst);
         let revision = self.agree()?;
         self.check(revision)
     }
 
-    fn step(&mut self) {
+    fn step(&mut self) -> Result<(), String> {
         let now = self.trace.tick();
         clock::set(now);
         self.network.deliver();
@@ -183,6 +223,26 @@ impl World {
         for turn in 0..many {
             self.members[(first + turn) % many].step();
         }
+        self.reconfigure()
+    }
+
+    /// The operator goes on. A member that was added starts, one that hears of its removal ends.
+    fn reconfigure(&mut self) -> Result<(), String> {
+        if !self.plan.grows {
+            return Ok(());
+        }
+        if let Some(Wish::Add(member)) = self.operator.step(self.seed, &self.members, &self.trace) {
+            self.members[member].belongs = true;
+            self.start(member)?;
+        }
+        let gone: Vec<usize> =
+            self.members.iter().filter(|member| knows_of_removal(member)).map(|member| member.number).collect();
+        for member in gone {
+            self.trace.note(format_args!("member {member} knows that it was removed"));
+            self.members[member].belongs = false;
+            self.members[member].power_cut(&self.network).map_err(|error| format!("world: {error}"))?;
+        }
+        Ok(())
     }
 
     fn happen(&mut self, fault: &Fault) -> Result<(), String> {
@@ -200,6 +260,12 @@ impl World {
             Fault::Resume(member) => self.members[member].paused = false,
             Fault::Stall(member, time) => *self.members[member].disk.stall_ms.lock() = time,
             Fault::Drift(member, speed) => self.members[member].speed = speed,
+            Fault::Add(member) => self.operator.wishes.push(Wish::Add(member)),
+            Fault::Remove(member) => self.operator.wishes.push(Wish::Remove(member)),
+            Fault::Flip(member, number) => {
+                self.members[member].damaged = true;
+                self.members[member].disk.flip(number);
+            }
             Fault::Break(member) => self.members[member].disk.broken.store(true, Ordering::SeqCst),
         }
         Ok(())
@@ -209,9 +275,10 @@ impl World {
     fn heal(&mut self) -> Result<(), String> {
         self.trace.note(format_args!("everything heals"));
         self.network.mend();
-        for number in 0..self.plan.members {
+        for number in 0..self.members.len() {
             let was_broken = self.members[number].disk.broken.load(Ordering::SeqCst);
-            if was_broken {
+            // One that joined while nobody answered is started again as well.
+            if was_broken || number >= self.plan.members && self.members[number].refused().is_some() {
                 self.happen(&Fault::PowerCut(number))?;
             }
             self.members[number].paused = false;
@@ -226,12 +293,13 @@ impl World {
     fn agree(&mut self) -> Result<i64, String> {
         let deadline = self.trace.now_ms() + AGREE_MS;
         while self.trace.now_ms() < deadline {
-            self.step();
-            let revisions: Vec<i64> = self.members.iter().filter_map(|member| Some(member.handle()?.revision())).collect();
-            let told = self.members.iter().map(|member| member.watched.lock().messages.last().map_or(1, |last| last.revision));
+            self.step()?;
+            let living = || self.members.iter().filter(|member| member.belongs && !member.gave_up());
+            let revisions: Vec<i64> = living().filter_map(|member| Some(member.handle()?.revision())).collect();
+            let told = living().map(|member| member.watched.lock().messages.last().map_or(1, |last| last.revision));
             let highest = revisions.iter().copied().max().unwrap_or(1).max(self.history.last_revision());
-            let all = revisions.len() == self.members.len() && revisions.iter().all(|revision| *revision == highest);
-            if all && told.into_iter().all(|told| told == highest) {
+            let all = revisions.len() == living().count() && revisions.iter().all(|revision| *revision == highest);
+            if all && self.operator.wishes.is_empty() && told.into_iter().all(|told| told == highest) {
                 return Ok(highest);
             }
         }
@@ -247,18 +315,22 @@ impl World {
         linearizability::check(&operations).map_err(|error| format!("linearizability: {error}"))?;
         let watched: Vec<_> = self.members.iter().map(|member| member.watched.lock().clone()).collect();
         let told = watched.iter().map(watch::check).collect::<Result<Vec<_>, _>>()?;
-        let truth = told.iter().flatten().map(|(revision, events)| (*revision, events.clone())).collect();
+        let past = self.past.lock().clone();
+        let truth = watch::merge(&told);
         for (watched, told) in watched.iter().zip(&told) {
-            watch::check_against(watched, told, &truth)?;
+            watch::check_against(watched, told, &truth, past.compacted)?;
         }
-        watch::check_history(&truth)?;
+        let states = watch::check_history(&truth, &told, past.compacted)?;
+        check::past::check(&past, &states)?;
         check::leases::check(&self.leases.lock(), &watched)?;
         self.check_hashes(revision)
     }
 
     fn check_hashes(&mut self, revision: i64) -> Result<(), String> {
         let hashes: Arc<Mutex<Vec<Option<u32>>>> = Arc::new(Mutex::new(vec![]));
-        for member in &self.members {
+        let living: Vec<&Member> = self.members.iter().filter(|member| member.belongs && !member.gave_up()).collect();
+        let many = living.len();
+        for member in living {
             let Some(handle) = member.handle() else { continue };
             let hashes = hashes.clone();
             member.spawn(async move {
@@ -267,10 +339,10 @@ impl World {
             });
         }
         for _ in 0..10 {
-            self.step();
+            self.step()?;
         }
         let hashes = hashes.lock().clone();
-        if hashes.len() == self.members.len() && hashes.iter().all(|hash| hash.is_some() && *hash == hashes[0]) {
+        if hashes.len() == many && hashes.iter().all(|hash| hash.is_some() && *hash == hashes[0]) {
             return Ok(());
         }
         Err(format!("hash_kv: the members differ: {hashes:?}"))
@@ -286,6 +358,8 @@ struct Clients {
     with_leases: bool,
     history: Arc<History>,
     leases: Arc<Leases>,
+    compacts: bool,
+    past: Arc<Mutex<Past>>,
     trace: Arc<Trace>,
     closed: Arc<AtomicBool>,
 }
@@ -304,6 +378,12 @@ impl Clients {
             let (history, leases, trace) = (self.history.clone(), self.leases.clone(), self.trace.clone());
             let client = leases::client(name, handle.clone(), history, leases, trace, random(1 << 32));
             tokio::spawn(until(self.closed.clone(), client));
+        }
+        let reader = past::reader(handle.clone(), self.past.clone(), self.trace.clone(), random(1 << 33));
+        tokio::spawn(until(self.closed.clone(), reader));
+        if self.compacts {
+            let compactor = past::compactor(handle.clone(), self.past.clone(), self.trace.clone(), random(1 << 34));
+            tokio::spawn(until(self.closed.clone(), compactor));
         }
     }
 }

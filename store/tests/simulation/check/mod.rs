@@ -4,4 +4,5 @@
 pub mod leases;
 pub mod linearizability;
 pub mod model;
+pub mod past;
 pub mod watch;
