@@ -90,6 +90,7 @@ pub fn services_lead_where_they_should(shared: &Shared) -> Result<()> {
     }
     let said = kubectl.run(&["exec", "asker", "--", "sh", "-c", "wget -qO- http://nobody 2>&1 || true"])?;
     ensure!(said.contains("refused"), "{said}");
+    pods_reach_themselves(&kubectl, &pods)?;
     kubectl.run(&["patch", "service", "echo", "-p", r#"{"spec":{"sessionAffinity":"ClientIP"}}"#])?;
     let mut round = 0;
     eventually(DEADLINE, "one replica alone has a client's requests", || {
@@ -119,6 +120,18 @@ pub fn services_lead_where_they_should(shared: &Shared) -> Result<()> {
             "--wait=false",
         ])
         .map(drop)
+}
+
+/// Through the Service: of twenty requests all are answered, and one at least comes back to the pod that asked.
+fn pods_reach_themselves(kubectl: &Kubectl, pods: &Value) -> Result<()> {
+    for pod in items(pods).map(name) {
+        let ask =
+            format!("n=0; while [ $n -lt 20 ]; do n=$((n+1)); wget -qO- http://echo:8080/?from-{pod} >/dev/null || exit 1; done");
+        kubectl.run(&["exec", pod, "--", "sh", "-c", &ask])?;
+        let log = kubectl.run(&["logs", pod])?;
+        ensure!(log.contains(&format!("?from-{pod}")), "no request came back to {pod}: {log}");
+    }
+    Ok(())
 }
 
 const APART: &str = r#"
