@@ -209,9 +209,12 @@ pub fn static_pods_run_and_are_shown(shared: &Shared) -> Result<()> {
     ensure!(annotations["kubernetes.io/config.mirror"] == annotations["kubernetes.io/config.hash"], "{annotations}");
     ensure!(annotations["kubernetes.io/config.source"] == "file", "{annotations}");
     ensure!(first["metadata"]["ownerReferences"][0]["kind"] == "Node", "{first}");
-    kubectl.run(&["delete", "pod", &name, "--grace-period=1"])?;
-    let again = running("first")?;
-    ensure!(again["metadata"]["uid"] != first["metadata"]["uid"], "the mirror was not made again");
+    // kubectl would wait for the end of whatever has the name, and the next mirror is there at once.
+    kubectl.run(&["delete", "pod", &name, "--grace-period=1", "--wait=false"])?;
+    let again = eventually(DEADLINE, "the mirror is made again", || {
+        let again = running("first")?;
+        Ok((again["metadata"]["uid"] != first["metadata"]["uid"]).then_some(again))
+    })?;
     ensure!(container(&again) == container(&first), "deleting the mirror started another container");
     write("second")?;
     let second = running("second")?;

@@ -134,8 +134,9 @@ impl Collector {
         self.kinds.lock().insert((key.group.to_owned(), key.kind.to_owned()), key);
     }
 
-    /// Follows kinds that are not known yet.
-    fn follow(self: &Arc<Self>, served: &[Served], known: &[ResourceKey], cancel: &CancellationToken) {
+    /// Follows kinds that are not known yet; tells whether there were any.
+    fn follow(self: &Arc<Self>, served: &[Served], known: &[ResourceKey], cancel: &CancellationToken) -> bool {
+        let mut any = false;
         for kind in served.iter().map(|served| served.key).filter(|key| !known.contains(key)) {
             // A kind that is served in two versions is one kind.
             if self.kinds.lock().contains_key(&(kind.group.to_owned(), kind.kind.to_owned())) {
@@ -145,7 +146,9 @@ impl Collector {
             self.listen(shared.as_ref());
             shared.start(token.clone());
             self.followers.lock().insert(kind, Follower { shared, token });
+            any = true;
         }
+        any
     }
 
     async fn synced(&self) {
@@ -160,7 +163,10 @@ impl Collector {
             match discovery::added(self.context.client()).await {
                 Ok(added) => {
                     let found: Vec<_> = added.served.iter().filter(|served| is_collected(served)).cloned().collect();
-                    self.follow(&found, &[], cancel);
+                    if self.follow(&found, &[], cancel) {
+                        // Whose owner is of such a kind was left alone as long as nobody could say where it is.
+                        self.look_again();
+                    }
                     let mut now: Vec<_> = found.iter().map(|served| served.key).collect();
                     for key in before.into_iter().filter(|key| !now.contains(key)).collect::<Vec<_>>() {
                         // A server that is silent has not lost its objects.
@@ -187,9 +193,13 @@ impl Collector {
     async fn sweep(&self) {
         loop {
             tokio::time::sleep(SWEEP).await;
-            let concerned = self.graph.lock().concerned();
-            concerned.into_iter().for_each(|uid| self.queue.add(ObjectKey::new("", uid)));
+            self.look_again();
         }
+    }
+
+    fn look_again(&self) {
+        let concerned = self.graph.lock().concerned();
+        concerned.into_iter().for_each(|uid| self.queue.add(ObjectKey::new("", uid)));
     }
 
     fn node(&self, uid: &str) -> Option<Node> {

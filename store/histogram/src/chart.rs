@@ -19,7 +19,6 @@ impl AsciiChart {
 
     /// With one more.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "the name is that of the crate whose place this takes")]
     pub fn add(mut self, name: impl Into<String>, histogram: Histogram) -> Self {
         self.rows.push((name.into(), histogram));
         self
