@@ -40,8 +40,11 @@ enum Command {
     Snapshot(commands::snapshot::Arguments),
     /// Images on the nodes
     Image(commands::image::Arguments),
-    /// Stop, kill, pause or isolate a node of a cluster on this machine, and the way back
+    /// Stop, kill, crash, pause or isolate a node of a cluster on this machine, and the way back
     Node(commands::node::Trouble),
+    /// Make trouble for a cluster on this machine by plan, and see whether it keeps its word
+    #[command(subcommand)]
+    Chaos(commands::chaos::Command),
     /// Print a script with which a shell completes these commands
     Completion {
         /// The shell
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Command::Snapshot(arguments) => commands::snapshot::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Image(arguments) => commands::image::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Node(arguments) => commands::node::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Chaos(command) => commands::chaos::run(command),
         Command::Supervise(arguments) => commands::supervise::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::NodeLaunch(arguments) => kontiki_deploy::local::launch::run(&arguments.cluster, &arguments.node),
         Command::NodeInit(arguments) => kontiki_deploy::local::node_init::run(&arguments.cluster, &arguments.node),

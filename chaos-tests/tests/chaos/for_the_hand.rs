@@ -41,12 +41,35 @@ pub fn a_configuration_of_kind_is_honoured_and_the_status_tells(cluster: &Cluste
 
     let (is_well, told) = cluster.status()?;
     ensure!(is_well && told.contains("all is well") && told.contains("nodes    2 of 2 Ready"), "{told}");
+    make_trouble_by_plan(cluster, &kubectl)?;
     cluster.act("stop", "agent-1")?;
+    let refused = cluster.run(&["chaos", "run", "crashes", "--name", &cluster.name]);
+    ensure!(refused.as_ref().is_err_and(|error| error.to_string().contains("is not well")), "{refused:?}");
     let (is_well, told) = cluster.status()?;
     ensure!(!is_well && told.contains("agent-1 was stopped: `kontiki node start agent-1"), "{told}");
     ensure!(cluster.run(&["logs", "server-1", "--name", &cluster.name])?.contains("==> server <=="), "no log of the server");
     ensure!(cluster.run(&["completion", "bash"])?.contains("complete -F"), "no completion");
     cluster.down()?;
     ensure!(!std::path::Path::new(&place).exists(), "{place} was left");
+    Ok(())
+}
+
+/// A scenario strikes each node, tells what it sees, and leaves nothing.
+fn make_trouble_by_plan(cluster: &Cluster, kubectl: &Kubectl) -> Result<()> {
+    ensure!(cluster.run(&["chaos", "list"])?.contains("blackout"), "a scenario is not listed");
+    // Nobody listens there: each of its requests is counted as failed.
+    let run = ["chaos", "run", "crashes", "--seed", "3", "--probe", "http://127.0.0.1:1/", "--name", &cluster.name];
+    let told = cluster.run(&run)?;
+    for part in [
+        "  server-1: Kontiki's processes are killed",
+        "  agent-1: Kontiki's processes are killed",
+        "as before",
+        "writes acknowledged",
+        "requests failed, from",
+    ] {
+        ensure!(told.contains(part), "{part:?} is not in\n{told}");
+    }
+    let left = kubectl.run(&["get", "namespace", "kontiki-chaos", "--ignore-not-found"])?;
+    ensure!(left.trim().is_empty(), "{left}");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! One file a subcommand: its flags, and the few lines that hand them to the crate that does it.
 
 pub mod agent;
+pub mod chaos;
 pub mod down;
 pub mod image;
 pub mod logs;

@@ -37,6 +37,8 @@ enum Word {
     Start,
     /// Cut its power; it is switched on again at once
     Kill,
+    /// Kill Kontiki's own processes with -9; containers go on
+    Crash,
     /// Let every process stand still, containers included
     Pause,
     /// Let them go on
@@ -54,6 +56,7 @@ pub fn run(arguments: &Trouble) -> Result<()> {
         Word::Stop => (Action::Stop, "is stopped; `kontiki node start` or `kontiki up` starts it"),
         Word::Start => (Action::Start, "is started"),
         Word::Kill => (Action::Kill, "is killed and starts again"),
+        Word::Crash => (Action::Crash, "lost its processes, which start again; its containers go on"),
         Word::Pause => (Action::Pause, "stands still until `kontiki node resume`"),
         Word::Resume => (Action::Resume, "goes on"),
         Word::Isolate => (Action::Isolate, "is cut off until `kontiki node rejoin`"),

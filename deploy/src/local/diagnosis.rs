@@ -60,6 +60,8 @@ pub struct Told {
     pub nodes: Vec<NodeState>,
     /// How many pods run.
     pub running: usize,
+    /// How many have not ended and are not Ready.
+    pub unready: usize,
     /// Those that are not well.
     pub troubles: Vec<PodTrouble>,
 }
@@ -194,7 +196,7 @@ mod tests {
     fn observed(processes: [Process; 4]) -> Observed {
         let names = ["server-1", "server-2", "server-3", "agent-1"];
         let nodes = names.into_iter().zip(processes).map(|(name, process)| seen(name, process)).collect();
-        let told = Told { nodes: names.map(ready).to_vec(), running: 7, troubles: vec![] };
+        let told = Told { nodes: names.map(ready).to_vec(), running: 7, unready: 0, troubles: vec![] };
         Observed { name: "dev".into(), supervised: true, nodes, told: Some(told) }
     }
 

@@ -8,9 +8,12 @@
 //! which makes the link ([`link`]) and starts each node through [`launch`] (joins the node's
 //! [`cgroup`], makes its namespaces) and [`node_init`] (PID 1: mounts, address, processes). The
 //! [`forwarder`] leads 127.0.0.1 to a ready server. [`trouble`] stops, kills and isolates single nodes.
-//! [`status`] looks at all of it and [`diagnosis`] says what is wrong. [`down`] finds everything by the cluster's name.
+//! [`chaos`] does
+//! so by plan. [`status`] looks at all of it and [`diagnosis`] says what is wrong. [`down`] finds everything by the cluster's
+//! name.
 
 pub mod cgroup;
+pub mod chaos;
 pub mod diagnosis;
 pub mod down;
 pub mod egress;

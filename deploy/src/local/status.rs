@@ -130,6 +130,7 @@ async fn ask(client: &Client) -> Result<Told, kontiki_client::Error> {
     let nodes = client.list::<Object>(NODES, "", &parameters).await?;
     let pods = client.list::<Object>(PODS, "", &parameters).await?;
     let running = pods.items.iter().filter(|pod| pod.status.phase == "Running").count();
+    let unready = pods.items.iter().filter(|pod| is_unready(&pod.status)).count();
     let trouble = |pod: &Object| {
         trouble_of(&pod.status)
             .map(|reason| PodTrouble { name: format!("{}/{}", pod.metadata.namespace, pod.metadata.name), reason })
@@ -137,6 +138,7 @@ async fn ask(client: &Client) -> Result<Told, kontiki_client::Error> {
     Ok(Told {
         nodes: nodes.items.iter().map(node_state).collect(),
         running,
+        unready,
         troubles: pods.items.iter().filter_map(trouble).collect(),
     })
 }
@@ -154,6 +156,12 @@ fn node_state(node: &Object) -> NodeState {
         complaints: unready.into_iter().chain(pressures).collect(),
         cordoned: node.spec.unschedulable,
     }
+}
+
+/// Whether a pod is still to come, or does not do its work.
+fn is_unready(status: &Status) -> bool {
+    let is_ready = status.conditions.iter().any(|condition| condition.r#type == "Ready" && condition.status == "True");
+    !is_ready && !matches!(status.phase.as_str(), "Succeeded" | "Failed")
 }
 
 /// Why a pod is not well, if it is not. One that is only being started is.
@@ -204,6 +212,19 @@ mod tests {
             "Unschedulable: 0/2 nodes are available"
         );
         assert_eq!(trouble(json!({ "phase": "Failed", "reason": "Evicted" })).unwrap(), "Evicted");
+    }
+
+    #[test]
+    fn pods_that_have_ended_are_not_waited_for() {
+        let ready = |status: &str| json!([{ "type": "Ready", "status": status }]);
+        for (status, unready) in [
+            (json!({ "phase": "Running", "conditions": ready("True") }), false),
+            (json!({ "phase": "Running", "conditions": ready("False") }), true),
+            (json!({ "phase": "Pending" }), true),
+            (json!({ "phase": "Succeeded", "conditions": ready("False") }), false),
+        ] {
+            assert_eq!(is_unready(&serde_json::from_value(status.clone()).unwrap()), unready, "{status}");
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Action {
     Start,
     /// A power cut; it is switched on again at once.
     Kill,
+    /// The processes of Kontiki die as in a crash, and are started again at once; containers go on.
+    Crash,
     /// Every process stands still, containers included.
     Pause,
     /// The end of that.
@@ -60,6 +62,7 @@ pub fn act(cluster: &str, node: &str, action: Action) -> Result<()> {
         Action::Stop => stop(&paths, &node),
         Action::Start => start(&paths, &node),
         Action::Kill => send(init(&paths, &node)?, Signal::SIGKILL),
+        Action::Crash => crash(&paths, &node),
         Action::Pause => send_all(&paths, &node, Signal::SIGSTOP),
         Action::Resume => send_all(&paths, &node, Signal::SIGCONT),
         Action::Isolate => in_network(&paths, &node, &["nft", "-f", "-"], &rules()),
@@ -121,6 +124,18 @@ fn send(pid: i32, signal: Signal) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("send {signal} to process {pid}")),
     }
+}
+
+fn crash(paths: &Paths, node: &Node) -> Result<()> {
+    let is_ours = |pid: &i32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split('\0').nth(1).is_some_and(|word| node.role.processes().contains(&word))
+    };
+    let processes: Vec<i32> = cgroup::processes(&paths.node_system_cgroup(&node.name))?.into_iter().filter(is_ours).collect();
+    if processes.is_empty() {
+        bail!("no process of Kontiki runs on {}", node.name);
+    }
+    processes.into_iter().try_for_each(|pid| send(pid, Signal::SIGKILL))
 }
 
 fn send_all(paths: &Paths, node: &Node, signal: Signal) -> Result<()> {
