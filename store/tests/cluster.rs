@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kontiki_proto::etcdserverpb as pb;
@@ -216,4 +218,32 @@ async fn a_member_waits_for_the_files_of_the_one_before_it() {
     cluster.start_member(0).await;
     letting_go.join().unwrap();
     assert_eq!(get(cluster.member(0), "a").await.as_deref(), Some("1"));
+}
+
+/// Where a member was, somebody counts who comes.
+async fn count_visits(address: SocketAddr, visits: Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    while let Ok((visitor, _)) = listener.accept().await {
+        visits.fetch_add(1, Ordering::Relaxed);
+        drop(visitor);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_gone_is_looked_for_now_and_then() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader(None).await;
+    let gone = (leader + 1) % 3;
+    cluster.stop_member(gone).await;
+    let visits = Arc::new(AtomicUsize::new(0));
+    let counting = tokio::spawn(count_visits(cluster.addresses[gone].1, visits.clone()));
+    let begin = std::time::Instant::now();
+    for number in 0..100 {
+        cluster.member(leader).put(put("k", &number.to_string())).await.unwrap();
+    }
+    counting.abort();
+    // Heartbeats look ten times a second, and so do streams at most at first. Without a pause there are thousands.
+    let visits = visits.load(Ordering::Relaxed);
+    let bound = 60 + 40 * usize::try_from(begin.elapsed().as_secs()).unwrap();
+    assert!(visits > 0 && visits < bound, "{visits} visits, {bound} are many");
 }

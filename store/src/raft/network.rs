@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kontiki_proto::kontiki::store::v1 as pb;
@@ -27,6 +28,14 @@ use crate::error::Error;
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::state::store::State;
 use crate::tls::Connector;
+
+/// How long a peer that could not be reached is left alone: first and at most. One that comes back is found within a second.
+const UNREACHABLE_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
+
+/// The pause after so many failures in a row.
+fn pause(failures: u32) -> Duration {
+    UNREACHABLE_PAUSE.0.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(UNREACHABLE_PAUSE.1)
+}
 
 /// Makes connections.
 #[derive(Clone)]
@@ -82,12 +91,14 @@ pub struct Connection {
     client: PeerClient<Channel>,
     /// Whether many appends may be under way at once.
     pipelined: bool,
+    /// How often in a row no stream of appends came about.
+    failures: u32,
 }
 
 impl Connection {
     fn new(network: &Network, target: u64, node: &Peer, pipelined: bool) -> Self {
         let (network, url) = (network.clone(), node.url().to_owned());
-        Self { client: network.client(&url), network, target, url, pipelined }
+        Self { client: network.client(&url), network, target, url, pipelined, failures: 0 }
     }
 
     /// The client, of where the peer is now.
@@ -173,7 +184,16 @@ impl RaftNetworkV2<Config> for Connection {
         }
         Box::pin(async move {
             let answers = self.client().append(input.map(|append| append_request(&append))).await;
-            let answers = answers.map_err(|status| failed(&status))?.into_inner();
+            let answers = match answers {
+                Ok(answers) => answers.into_inner(),
+                Err(status) => {
+                    // openraft waits between the messages of a stream; where there is none, it would try again at once.
+                    self.failures = self.failures.saturating_add(1);
+                    tokio::time::sleep(pause(self.failures)).await;
+                    return Err(failed(&status));
+                }
+            };
+            self.failures = 0;
             let results = answers.map(|answer| {
                 let answer = answer.map_err(|status| failed(&status))?;
                 stream_result(&answer).map_err(|error| malformed(&error))
@@ -269,5 +289,16 @@ impl Connection {
         let vote = wire::to_vote(answer.vote.as_ref()).map_err(|error| malformed(&error))?;
         let last_log_id = answer.last_log_id.as_ref().map(wire::to_log_id);
         Ok(VoteResponse::new(vote, last_log_id, answer.granted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_up_to_its_bound() {
+        let pauses = [1, 2, 3, 4, 5, u32::MAX].map(|failures| pause(failures).as_millis());
+        assert_eq!(pauses, [50, 100, 200, 400, 400, 400]);
     }
 }
