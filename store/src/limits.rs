@@ -29,6 +29,9 @@ pub const LOG_CACHE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Writes that wait for the log's thread.
 pub const LOG_COMMANDS_MAX: usize = 1024;
 
+/// Bytes of one segment of the log: small beside what a member keeps, large beside a write.
+pub const LOG_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+
 /// Bytes that share one fsync of the log: more would only delay those who wait.
 pub const LOG_GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 

@@ -3,6 +3,9 @@
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+/// Up to so many cores, one thread does all of consensus.
+const FEW_CORES: usize = 4;
+
 /// The runtime. It must not wait for its tasks on another runtime's threads, so one that is dropped
 /// without having been taken leaves them to end by themselves.
 pub(super) struct Consensus {
@@ -10,11 +13,18 @@ pub(super) struct Consensus {
     handle: Handle,
 }
 
+/// Threads that consensus needs. Where cores are few, a second one only costs: each step of a write wakes the next, and on one
+/// thread that is a queue, not a change of thread (half as many changes a put on two cores; docs/benchmarks.md).
+fn workers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if cores > FEW_CORES { 2 } else { 1 }
+}
+
 impl Consensus {
     /// Starts its threads.
     pub(super) fn start() -> std::io::Result<Self> {
         let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(workers())
             .max_blocking_threads(8)
             .thread_name("kontiki-raft")
             .enable_all()

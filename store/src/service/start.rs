@@ -218,7 +218,7 @@ fn open(
             None => {
                 let log_dir = options.log_dir.clone().unwrap_or_else(|| options.data_dir.join("log"));
                 create(&log_dir)?;
-                once_free(|| LogStore::open(&log_dir, &budget.options(), metrics.clone()))?
+                once_free(|| LogStore::open(&log_dir, metrics.clone()))?
             }
         };
         let identity = Identity { cluster_id, member_id };
@@ -279,7 +279,9 @@ fn once_free<T, E: std::error::Error>(open: impl Fn() -> Result<T, E>) -> Result
 
 /// RocksDB tells a taken lock from other errors by its text alone.
 fn is_locked(error: &dyn std::error::Error) -> bool {
-    let lock = |text: String| text.contains("lock hold by current process") || text.contains("While lock file");
+    let lock = |text: String| {
+        ["lock hold by current process", "While lock file", "in use by another process"].iter().any(|part| text.contains(part))
+    };
     std::iter::successors(Some(error), |error| error.source()).any(|error| lock(error.to_string()))
 }
 

@@ -111,7 +111,7 @@ impl Disk {
 
 #[async_trait]
 impl Device for Disk {
-    async fn write(&self, records: Vec<Record>, sync: bool) -> Result<(), IoError> {
+    async fn write(&self, records: Vec<Record>) -> Result<(), IoError> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(IoError::other("input/output error"));
         }
@@ -121,9 +121,6 @@ impl Device for Disk {
             inner.unsynced.push(records);
             inner.unsynced.len()
         };
-        if !sync {
-            return Ok(());
-        }
         let time = self.sync_time();
         if !time.is_zero() {
             tokio::time::sleep(time).await;

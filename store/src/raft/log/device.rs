@@ -32,12 +32,12 @@ pub struct Held {
     pub last: Option<(u64, Vec<u8>)>,
 }
 
-/// A disk. What was written with `sync` is there after a power cut, with all that was written before
-/// it; the rest is there up to some record, or not at all.
+/// A disk. What was written is there after a power cut, with all that was written before it; of a write that did not
+/// come to its end all is there or nothing.
 #[async_trait]
 pub trait Device: Send + Sync + 'static {
-    /// Writes records, in order and all or none.
-    async fn write(&self, records: Vec<Record>, sync: bool) -> Result<(), IoError>;
+    /// Writes records, in order and all or none, and waits until they are on the disk.
+    async fn write(&self, records: Vec<Record>) -> Result<(), IoError>;
     /// Entries from one index up to before another.
     fn read(&self, start: u64, end: u64) -> Result<Vec<(u64, Vec<u8>)>, IoError>;
     /// What is held beside them.

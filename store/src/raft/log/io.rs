@@ -40,8 +40,6 @@ pub enum Command {
     Append(Vec<Entry>, u64, Done),
     /// A vote's record.
     Vote(Vec<u8>, Done),
-    /// The record of the last committed entry.
-    Committed(Vec<u8>),
     /// Everything from an index on goes.
     Truncate(u64, Done),
     /// Everything up to an index goes; its record stays.
@@ -76,11 +74,10 @@ async fn run(device: Arc<dyn Device>, memory: Arc<Mutex<Memory>>, metrics: Arc<M
         {
             group.add(next);
         }
+        group.records.extend(memory.lock().committed_record(group.last));
         let begin = Instant::now();
-        let result = device.write(std::mem::take(&mut group.records), group.sync).await;
-        if group.sync {
-            metrics.wal_fsync.observe(begin.elapsed().as_secs_f64());
-        }
+        let result = device.write(std::mem::take(&mut group.records)).await;
+        metrics.wal_fsync.observe(begin.elapsed().as_secs_f64());
         if let Err(error) = &result {
             tracing::error!(%error, "cannot write the log; this member stops");
         } else if let Some((last, cuts)) = group.last {
@@ -93,6 +90,13 @@ async fn run(device: Arc<dyn Device>, memory: Arc<Mutex<Memory>>, metrics: Arc<M
             return;
         }
     }
+    // The last one: what was committed since the last write is known at the next start.
+    let record = memory.lock().committed_record(None);
+    if let Some(record) = record
+        && let Err(error) = device.write(vec![record]).await
+    {
+        tracing::warn!(%error, "the committed position is not saved");
+    }
 }
 
 /// Commands that share a write.
@@ -101,7 +105,6 @@ struct Group {
     records: Vec<Record>,
     done: Vec<Done>,
     bytes: usize,
-    sync: bool,
     last: Option<(u64, u64)>,
 }
 
@@ -115,27 +118,21 @@ impl Group {
                     self.records.push(Record::Entry(entry.log_id.index, record));
                     self.last = Some((entry.log_id.index, cuts));
                 }
-                self.finish(done);
+                self.done.push(done);
             }
             Command::Vote(record, done) => {
                 self.records.push(Record::Vote(record));
-                self.finish(done);
+                self.done.push(done);
             }
-            Command::Committed(record) => self.records.push(Record::Committed(record)),
             Command::Truncate(from, done) => {
                 self.records.push(Record::Truncated(from));
-                self.finish(done);
+                self.done.push(done);
             }
             Command::Purge(upto, record, done) => {
                 self.records.push(Record::Purged(upto, record));
-                self.finish(done);
+                self.done.push(done);
             }
         }
-    }
-
-    fn finish(&mut self, done: Done) {
-        self.sync = true;
-        self.done.push(done);
     }
 }
 
@@ -143,6 +140,8 @@ impl Group {
 pub struct Memory {
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
+    /// Whether the disk knows an earlier one.
+    committed_unsaved: bool,
     pub(super) purged: Option<LogId>,
     pub(super) last: Option<LogId>,
     /// The end of the log without a gap; all that is not yet on disk is in it.
@@ -165,6 +164,7 @@ impl Memory {
         Ok(Self {
             vote: held.vote.map(|record| codec::to_vote(&record)).transpose()?,
             committed: position(codec::COMMITTED_KEY, held.committed)?,
+            committed_unsaved: false,
             purged,
             last,
             tail: VecDeque::new(),
@@ -187,6 +187,24 @@ impl Memory {
         }
         self.evict();
         self.cuts
+    }
+
+    /// That entry is committed.
+    pub fn commit(&mut self, committed: LogId) {
+        self.committed_unsaved |= self.committed != Some(committed);
+        self.committed = Some(committed);
+    }
+
+    /// The record of the committed position if the disk knows an earlier one, for a write that ends with entry `last`. A
+    /// position whose entry is not on disk with it waits.
+    fn committed_record(&mut self, last: Option<(u64, u64)>) -> Option<Record> {
+        let committed = self.committed.filter(|_| self.committed_unsaved)?;
+        let there = last.map_or(self.unwritten, |(last, _)| self.unwritten.max(last + 1));
+        if committed.index >= there {
+            return None;
+        }
+        self.committed_unsaved = false;
+        Some(Record::Committed(codec::log_id(codec::COMMITTED_KEY, &committed)))
     }
 
     /// Everything up to an index is on disk, unless the log was cut since.

@@ -1,4 +1,4 @@
-//! The log: votes and entries of this member, in a small RocksDB whose write-ahead log is the log.
+//! The log: votes and entries of this member, in segments of their own.
 //!
 //! In come openraft's appends, votes, truncations and purges; each is put into memory and queued to
 //! one writer, which writes all that waits with one fsync and then reports back. What it writes to is
@@ -9,6 +9,8 @@
 mod codec;
 pub mod device;
 mod files;
+mod frame;
+mod index;
 mod io;
 
 use std::fmt::Debug;
@@ -41,8 +43,8 @@ struct Shared {
 
 impl LogStore {
     /// Opens or creates the log in a directory.
-    pub fn open(path: &Path, options: &rocksdb::Options, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        Self::over(Arc::new(Files::open(path, options)?), metrics)
+    pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+        Self::over(Arc::new(Files::open(path)?), metrics)
     }
 
     /// Goes on with what a device holds.
@@ -138,9 +140,9 @@ impl RaftLogStorage<Config> for LogStore {
         let Some(committed) = committed else {
             return Ok(());
         };
-        self.shared.memory.lock().committed = Some(committed);
-        // Only a lower bound, so it may ride along with the next fsync.
-        self.shared.writer.send(Command::Committed(codec::log_id(codec::COMMITTED_KEY, &committed))).await
+        // Only a lower bound, so it rides along with the next write.
+        self.shared.memory.lock().commit(committed);
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, IoError> {
