@@ -28,6 +28,13 @@ if [ ${#packages[@]} -gt 0 ]; then
     exit 1
   fi
 fi
+# A full disk shows late, as an archive that cannot be written.
+needed=4
+[ "$wanted" = build ] || needed=8
+free=$(df -Pk . | awk 'NR == 2 {print int($4 / 1048576)}')
+if [ "$free" -lt "$needed" ] && [ ! -d "${CARGO_TARGET_DIR:-target}/release" ]; then
+  echo "kontiki needs about $needed GB of disk to $wanted, and $free GB are free here; CARGO_TARGET_DIR=/some/where/else moves what is built" >&2
+fi
 if ! command -v cargo >/dev/null 2>&1; then
   echo "kontiki needs a Rust toolchain: https://rustup.rs" >&2
   exit 1

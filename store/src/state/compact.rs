@@ -49,7 +49,9 @@ fn versions(database: &Database, key: &[u8], compacted: i64, batch: &mut WriteBa
     let mut freed = 0;
     let family = database.family(KEYS)?;
     let prefix = keys::escaped(key);
-    let mut iterator = database.db.raw_iterator_cf(&family);
+    let mut options = ReadOptions::default();
+    options.set_prefix_same_as_start(true);
+    let mut iterator = database.db.raw_iterator_cf_opt(&family, options);
     iterator.seek(keys::version(key, compacted));
     let mut newest = !fault::makes(Mistake::CleansTooMuch);
     while let Some((stored, record)) = iterator.item() {

@@ -120,7 +120,8 @@ impl Database {
         // All families are flushed together, so that the applied position never runs ahead of them.
         options.set_atomic_flush(true);
         options.set_max_total_wal_size(1 << 20);
-        let families = [KEYS, REVISIONS, LEASES, META].map(|name| ColumnFamilyDescriptor::new(name, budget.column_options()));
+        let others = [REVISIONS, LEASES, META].map(|name| ColumnFamilyDescriptor::new(name, budget.column_options()));
+        let families = [ColumnFamilyDescriptor::new(KEYS, budget.versions_options())].into_iter().chain(others);
         let db = DBWithThreadMode::open_cf_descriptors(&options, path, families)?;
         let database = Self { db, path: path.to_owned(), bytes: Mutex::new(0) };
         *database.bytes.lock() = database.number(BYTES)?;

@@ -87,7 +87,9 @@ pub fn read(database: &Database, range: &KeyRange, from: i64, to: i64) -> Result
 
 /// The event of one version. None where compaction took the version meanwhile.
 fn event(database: &Database, key: &[u8], revision: i64) -> Result<Option<Event>, StateError> {
-    let mut versions = database.db.raw_iterator_cf(&database.family(KEYS)?);
+    let mut options = ReadOptions::default();
+    options.set_prefix_same_as_start(true);
+    let mut versions = database.db.raw_iterator_cf_opt(&database.family(KEYS)?, options);
     versions.seek(keys::version(key, revision));
     let prefix = keys::escaped(key);
     let read = |item: Option<(&[u8], &[u8])>| -> Result<Option<KeyValue>, StateError> {

@@ -53,6 +53,18 @@ pub fn split(stored: &[u8]) -> Option<(&[u8], i64)> {
     Some((key, (!u64::from_be_bytes(*revision)).cast_signed()))
 }
 
+/// The escaped key of a stored version: what filters know.
+#[must_use]
+pub fn of_version(stored: &[u8]) -> &[u8] {
+    stored.split_last_chunk::<8>().map_or(stored, |(key, _)| key)
+}
+
+/// Whether these bytes are a version of a key, and not a bound between keys.
+#[must_use]
+pub fn is_version(stored: &[u8]) -> bool {
+    of_version(stored).ends_with(&END)
+}
+
 /// The key that was escaped.
 #[must_use]
 pub fn unescaped(escaped: &[u8]) -> Bytes {

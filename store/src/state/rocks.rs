@@ -2,7 +2,14 @@
 
 use std::path::Path;
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, Env, Options, WriteBufferManager};
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, Env, Options, SliceTransform, WriteBufferManager};
+
+use super::keys;
+
+/// Bits that a filter has for each key: one look in a hundred is in vain.
+const FILTER_BITS: f64 = 10.0;
+/// Part of a write buffer that its filter takes.
+const MEMTABLE_FILTER_PART: f64 = 0.05;
 
 /// Memory that all of a member's RocksDB may use together.
 pub struct Budget {
@@ -56,14 +63,36 @@ impl Budget {
         options
     }
 
+    /// Options of the column family that holds versions of keys. Filters tell where no version of a key is: every write asks for
+    /// the newest one, and most tables and buffers have none.
+    #[must_use]
+    pub fn versions_options(&self) -> Options {
+        let mut options = Options::default();
+        let mut table = self.table();
+        table.set_bloom_filter(FILTER_BITS, false);
+        table.set_whole_key_filtering(false);
+        self.sized(&mut options, &table);
+        options.set_prefix_extractor(SliceTransform::create("kontiki.key", keys::of_version, Some(keys::is_version)));
+        options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_PART);
+        options
+    }
+
     fn column(&self, options: &mut Options) {
+        self.sized(options, &self.table());
+    }
+
+    fn table(&self) -> BlockBasedOptions {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&self.cache);
         table.set_block_size(8 * 1024);
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(false);
         table.set_format_version(5);
-        options.set_block_based_table_factory(&table);
+        table
+    }
+
+    fn sized(&self, options: &mut Options, table: &BlockBasedOptions) {
+        options.set_block_based_table_factory(table);
         options.set_write_buffer_size(self.buffer_bytes);
         options.set_max_write_buffer_number(3);
         // The default arena block is an eighth of the buffer, for every column family.

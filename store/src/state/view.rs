@@ -43,6 +43,7 @@ pub fn latest(database: &Database, overlay: &Overlay, key: &Bytes, revision: i64
     }
     let start = keys::version(key, revision);
     let mut options = ReadOptions::default();
+    options.set_prefix_same_as_start(true);
     let mut end = keys::escaped(key);
     let prefix = end.len();
     end.extend_from_slice(&[0xff; 9]);
@@ -111,6 +112,8 @@ fn each(
     mut call: impl FnMut(&[u8], i64, &[u8]) -> Result<(), StateError>,
 ) -> Result<(), StateError> {
     let mut options = ReadOptions::default();
+    // Filters know single keys alone.
+    options.set_total_order_seek(true);
     if let RangeEnd::Before(end) = &range.end {
         if end <= &range.start {
             return Ok(());
