@@ -13,7 +13,7 @@ use kontiki_store::kv::Kv;
 use kontiki_store::{Handle, Options, Service, TlsFiles};
 
 mod common;
-use common::own_address;
+use common::{Running, own_address};
 
 /// Ten times what a failover should take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 struct Cluster {
     tls: TlsFiles,
     addresses: Vec<(SocketAddr, SocketAddr)>,
-    members: Vec<Option<Handle>>,
+    members: Vec<Option<Running>>,
     folder: tempfile::TempDir,
 }
 
@@ -49,7 +49,7 @@ impl Cluster {
         let addresses: Vec<_> = (0..size).map(|_| own_address()).collect();
         let tls = certificates(folder.path(), &addresses);
         let addresses = addresses.into_iter().map(|ip| (SocketAddr::new(ip, 2379), SocketAddr::new(ip, 2380))).collect();
-        let mut cluster = Self { folder, tls, addresses, members: vec![None; size] };
+        let mut cluster = Self { folder, tls, addresses, members: (0..size).map(|_| None).collect() };
         for member in 0..size {
             cluster.start_member(member).await;
         }
@@ -66,7 +66,7 @@ impl Cluster {
         options = options.with_client_tls(self.tls.clone()).with_peer_tls(self.tls.clone());
         options.flush_entries = 50;
         options.keep_entries = 50;
-        self.members[member] = Some(Service::start(options).await.unwrap());
+        self.members[member] = Some(Running(Service::start(options).await.unwrap()));
     }
 
     async fn stop_member(&mut self, member: usize) {
@@ -86,7 +86,7 @@ impl Cluster {
         let mut leadership = self.any().leadership();
         let settled = leadership.wait_for(|seen| seen.leader_id.is_some() && seen.leader_id != not);
         let leader = tokio::time::timeout(DEADLINE, settled).await.unwrap().unwrap().leader_id;
-        let found = |member: &Option<Handle>| member.as_ref().map(Handle::member_id) == leader;
+        let found = |member: &Option<Running>| member.as_ref().map(|member| member.member_id()) == leader;
         self.members.iter().position(found).unwrap()
     }
 }

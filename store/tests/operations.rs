@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 use wire_pb::change_membership_request::Change;
 
 mod common;
-use common::own_address;
+use common::{Running, own_address};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -37,8 +37,8 @@ fn options(name: &str, folder: &Path, at: (SocketAddr, SocketAddr), cluster: &[(
     options
 }
 
-async fn start(options: Options) -> Handle {
-    let handle = Service::start(options).await.unwrap();
+async fn start(options: Options) -> Running {
+    let handle = Running(Service::start(options).await.unwrap());
     tokio::time::timeout(DEADLINE, handle.ready()).await.unwrap().unwrap();
     handle
 }
@@ -216,7 +216,7 @@ async fn a_member_goes_on_alone_with_all_that_it_has() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (addresses(), addresses());
     let cluster = [("a", first.1), ("b", second.1)];
-    let other = Service::start(options("b", folder.path(), second, &cluster)).await.unwrap();
+    let other = Running(Service::start(options("b", folder.path(), second, &cluster)).await.unwrap());
     let a = start(options("a", folder.path(), first, &cluster)).await;
     a.put(put("k", "1")).await.unwrap();
     a.shutdown().await;
@@ -248,7 +248,7 @@ async fn whoever_comes_back_serves_once_it_has_caught_up() {
     // Alone with what it has, the third cannot know what was committed without it: it has no quorum.
     a.shutdown().await;
     drop(a);
-    let back = Service::start(member(2)).await.unwrap();
+    let back = Running(Service::start(member(2)).await.unwrap());
     let channel = Channel::from_shared(format!("http://{}", ports[2].0)).unwrap().connect().await.unwrap();
     let mut reader = pb::kv_client::KvClient::new(channel);
     let read = pb::RangeRequest { key: "k".into(), serializable: true, ..Default::default() };

@@ -19,18 +19,18 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 mod common;
-use common::own_address;
+use common::{Running, own_address};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A member and a way to it.
-async fn member(folder: &tempfile::TempDir) -> (Handle, Channel) {
+async fn member(folder: &tempfile::TempDir) -> (Running, Channel) {
     let ip = own_address();
     let (clients, peers) = (SocketAddr::new(ip, 2379), SocketAddr::new(ip, 2380));
     let mut options = Options::new("a", folder.path().join("a"), clients, peers);
     options.initial_cluster = vec![("a".to_owned(), format!("http://{peers}"))];
     options.advertise_client_urls = vec![format!("http://{clients}")];
-    let handle = Service::start(options).await.unwrap();
+    let handle = Running(Service::start(options).await.unwrap());
     within(handle.ready()).await.unwrap();
     let channel = Channel::from_shared(format!("http://{clients}")).unwrap().connect().await.unwrap();
     (handle, channel)

@@ -126,7 +126,7 @@ fn reopen(path: &Path) -> LogStore {
     loop {
         match open(path) {
             Err(OpenError::InUse(_)) if std::time::Instant::now() < deadline => {
-                std::thread::sleep(std::time::Duration::from_millis(2))
+                std::thread::sleep(std::time::Duration::from_millis(2));
             }
             opened => return opened.unwrap(),
         }
