@@ -10,7 +10,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 
 use super::snapshot::SnapshotHandle;
-use super::types::{Config, LeaderId, LogId, Snapshot, SnapshotMeta, StoredMembership};
+use super::types::{Config, Entry, LeaderId, LogId, Snapshot, SnapshotMeta, StoredMembership};
 use crate::fault::{self, Mistake};
 use crate::metrics::Metrics;
 use crate::service::waiters::Waiters;
@@ -18,6 +18,16 @@ use crate::state::store::State;
 
 /// Entries that are applied in one write, if that many are ready.
 const RUN_MAX: usize = 256;
+
+/// Bytes of entries that are applied in place: more would keep consensus from its heartbeats for a while.
+const IN_PLACE_BYTES_MAX: usize = 256 * 1024;
+
+fn payload_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        openraft::EntryPayload::Normal(batch) => batch.0.len(),
+        _ => 0,
+    }
+}
 
 /// Applies committed entries and tells those who wait for them.
 #[derive(Clone)]
@@ -68,8 +78,12 @@ impl RaftStateMachine<Config> for Machine {
                 responders.extend(responder);
             }
             let begin = Instant::now();
-            // Every write waits for it.
-            let (decided, compacted) = crate::blocking::here(|| self.state.apply(entries)).map_err(IoError::other)?;
+            // Every write waits for it, and two changes of thread cost more than most of them: what is small is done in place, and
+            // looks out for the disk itself.
+            let bytes = entries.iter().map(payload_bytes).sum::<usize>();
+            let apply = || self.state.apply(entries);
+            let applied = if bytes > IN_PLACE_BYTES_MAX { crate::blocking::here(apply) } else { apply() };
+            let (decided, compacted) = applied.map_err(IoError::other)?;
             self.metrics.apply.observe(begin.elapsed().as_secs_f64());
             self.waiters.decided(decided);
             if let Some(leader) = leader {

@@ -1,5 +1,6 @@
 //! Applies committed entries: opens their batches, runs each proposal, writes all in one batch.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -15,9 +16,10 @@ use super::database::{
     APPLIED, COMPACTED, Database, KEYS, LEASES, Lease, MEMBERSHIP, META, Memory, REVISION, REVISIONS, StateError,
 };
 use super::keys;
-use super::view::{self, Overlay};
+use super::view::{self, Found, Overlay, Wanted};
 use crate::auth::Caller;
 use crate::error::Error;
+use crate::mvcc::range::{KeyRange, RangeEnd};
 use crate::raft::types::{Entry, StoredMembership};
 use crate::raft::wire;
 
@@ -98,6 +100,8 @@ pub(super) struct Writer<'a> {
     pub(super) database: &'a Database,
     pub(super) memory: &'a mut Memory,
     pub(super) overlay: Overlay,
+    /// What was read last of what the batch does not have: a transaction compares a key and then writes it.
+    read_last: RefCell<Option<(Bytes, Option<KeyValue>)>>,
     families: Families<'a>,
     batch: WriteBatch,
     /// Bytes by which the keys grow.
@@ -125,6 +129,7 @@ impl<'a> Writer<'a> {
             database,
             memory,
             overlay: BTreeMap::new(),
+            read_last: RefCell::new(None),
             families,
             batch: WriteBatch::default(),
             growth: 0,
@@ -232,7 +237,25 @@ impl<'a> Writer<'a> {
 
     /// The newest version of a key.
     pub(super) fn latest(&self, key: &Bytes) -> Result<Option<KeyValue>, StateError> {
-        view::latest(self.database, &self.overlay, key, self.current_revision())
+        if let Some(found) = view::pending(&self.overlay, key, self.current_revision()) {
+            return Ok(found);
+        }
+        if let Some((known, found)) = &*self.read_last.borrow()
+            && known == key
+        {
+            return Ok(found.clone());
+        }
+        let found = view::newest_stored(self.database, key, self.current_revision())?;
+        *self.read_last.borrow_mut() = Some((key.clone(), found.clone()));
+        Ok(found)
+    }
+
+    /// Keys of an interval as the running proposal sees them. What is more than one key may take its time.
+    pub(super) fn scan(&self, range: &KeyRange, wanted: Wanted) -> Result<Found, StateError> {
+        if range.end == RangeEnd::Single && wanted.revision == self.current_revision() {
+            return Ok(Found::of_one(self.latest(&range.start)?, wanted.limit));
+        }
+        crate::blocking::here(|| view::scan(self.database, &self.overlay, range, wanted))
     }
 
     /// Writes a version of a key; `version` 0 removes it.

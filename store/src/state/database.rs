@@ -8,7 +8,7 @@ use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::kontiki::store::v1 as wire_pb;
 use parking_lot::Mutex;
 use prost::Message;
-use rocksdb::{BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, IteratorMode, MultiThreaded};
+use rocksdb::{BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, IteratorMode, MultiThreaded, properties};
 use std::sync::Arc;
 
 use super::rocks::Budget;
@@ -242,7 +242,15 @@ impl Database {
     pub fn write(&self, batch: rocksdb::WriteBatch) -> Result<(), StateError> {
         let mut options = rocksdb::WriteOptions::default();
         options.disable_wal(true);
-        Ok(self.db.write_opt(batch, &options)?)
+        let write = || self.db.write_opt(batch, &options);
+        // The disk does not take what waits for it: whoever writes now waits too, and other tasks move away.
+        let written = if self.is_stalled() { crate::blocking::here(write) } else { write() };
+        Ok(written?)
+    }
+
+    fn is_stalled(&self) -> bool {
+        let is_set = |name| self.db.property_int_value(name).is_ok_and(|value| value.is_some_and(|value| value > 0));
+        is_set(properties::IS_WRITE_STOPPED) || is_set(properties::ACTUAL_DELAYED_WRITE_RATE)
     }
 
     /// Writes all families to disk, in one step, and waits for it.

@@ -42,7 +42,7 @@ impl Writer<'_> {
     pub(super) fn delete_range(&mut self, request: &pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, StateError> {
         let range = KeyRange::new(&request.key, &request.range_end);
         let everything = Wanted { revision: self.current_revision(), limit: None, values: true };
-        let found = view::scan(self.database, &self.overlay, &range, everything)?;
+        let found = self.scan(&range, everything)?;
         let prev_kvs = if request.prev_kv { found.kvs.clone() } else { vec![] };
         for previous in found.kvs {
             self.remove(previous);
@@ -124,7 +124,7 @@ impl Writer<'_> {
         for condition in &request.compare {
             let range = KeyRange::new(&condition.key, &condition.range_end);
             let everything = Wanted { revision: self.current_revision(), limit: None, values: true };
-            let found = view::scan(self.database, &self.overlay, &range, everything)?;
+            let found = self.scan(&range, everything)?;
             if !compare::holds(condition, &found.kvs) {
                 succeeded = false;
                 break;
@@ -194,7 +194,7 @@ impl Writer<'_> {
         let current = self.current_revision();
         let revision = if request.revision <= 0 { current } else { request.revision };
         let range = KeyRange::new(&request.key, &request.range_end);
-        let found = view::scan(self.database, &self.overlay, &range, wanted(request, revision))?;
+        let found = self.scan(&range, wanted(request, revision))?;
         Ok(select::finish(request, found.kvs, i64::try_from(found.count).unwrap_or(i64::MAX)))
     }
 

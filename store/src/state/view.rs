@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kontiki_proto::mvccpb::KeyValue;
-use rocksdb::ReadOptions;
+use rocksdb::{ErrorKind, ReadOptions, ReadTier};
 
 use super::database::{Database, KEYS, StateError};
 use super::keys;
@@ -33,17 +33,48 @@ pub struct Found {
     pub count: usize,
 }
 
+impl Found {
+    /// Of one key.
+    #[must_use]
+    pub fn of_one(found: Option<KeyValue>, limit: Option<usize>) -> Self {
+        let count = usize::from(found.is_some());
+        Self { kvs: found.into_iter().take(limit.unwrap_or(usize::MAX)).collect(), count }
+    }
+}
+
 /// Older versions that are stepped over before it pays to jump.
 const STEPS_BEFORE_SEEK: usize = 8;
 
 /// The newest version of a key at a revision, unless it is removed.
 pub fn latest(database: &Database, overlay: &Overlay, key: &Bytes, revision: i64) -> Result<Option<KeyValue>, StateError> {
-    if let Some(kv) = overlay.get(key).and_then(|versions| at(versions, revision)) {
-        return Ok((kv.version > 0).then(|| kv.clone()));
+    match pending(overlay, key, revision) {
+        Some(found) => Ok(found),
+        None => newest_stored(database, key, revision),
     }
+}
+
+/// The newest version of a key at a revision that is not yet in the database: `Some(None)` where that is a removal.
+#[must_use]
+pub fn pending(overlay: &Overlay, key: &Bytes, revision: i64) -> Option<Option<KeyValue>> {
+    let kv = at(overlay.get(key)?, revision)?;
+    Some((kv.version > 0).then(|| kv.clone()))
+}
+
+/// The newest version of a key in the database. What is in memory is read here; for the disk, other tasks move away.
+pub fn newest_stored(database: &Database, key: &Bytes, revision: i64) -> Result<Option<KeyValue>, StateError> {
+    match newest_within(database, key, revision, ReadTier::BlockCache) {
+        Err(StateError::Rocks(error)) if error.kind() == ErrorKind::Incomplete => {
+            crate::blocking::here(|| newest_within(database, key, revision, ReadTier::All))
+        }
+        found => found,
+    }
+}
+
+fn newest_within(database: &Database, key: &Bytes, revision: i64, tier: ReadTier) -> Result<Option<KeyValue>, StateError> {
     let start = keys::version(key, revision);
     let mut options = ReadOptions::default();
     options.set_prefix_same_as_start(true);
+    options.set_read_tier(tier);
     let mut end = keys::escaped(key);
     let prefix = end.len();
     end.extend_from_slice(&[0xff; 9]);
@@ -64,10 +95,7 @@ pub fn latest(database: &Database, overlay: &Overlay, key: &Bytes, revision: i64
 /// The live keys of an interval.
 pub fn scan(database: &Database, overlay: &Overlay, range: &KeyRange, wanted: Wanted) -> Result<Found, StateError> {
     if range.end == RangeEnd::Single {
-        let found = latest(database, overlay, &range.start, wanted.revision)?;
-        let count = usize::from(found.is_some());
-        let limit = wanted.limit.unwrap_or(usize::MAX);
-        return Ok(Found { kvs: found.into_iter().take(limit).collect(), count });
+        return Ok(Found::of_one(latest(database, overlay, &range.start, wanted.revision)?, wanted.limit));
     }
     let pending = overlay
         .range::<Bytes, _>(&range.start..)
