@@ -1,12 +1,13 @@
 //! Answers: JSON, Status, streams of pieces.
 
 use std::{
+    collections::VecDeque,
     io::Write,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use flate2::{Compression, write::GzEncoder};
 use futures::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -24,6 +25,8 @@ pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 
 /// Shorter answers are not compressed; kube-apiserver's threshold.
 const GZIP_BYTES_MIN: u64 = 128 * 1024;
+/// Pieces up to so many bytes are sent together, in one frame of HTTP/2 of the usual size: a frame costs more than a copy of it.
+const TOGETHER_BYTES: usize = 16 * 1024;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A body that is there as a whole.
@@ -32,10 +35,61 @@ pub fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body of pieces.
-pub fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+/// A body of pieces. Those that wait are sent together.
+pub fn stream(pieces: impl Stream<Item = Bytes> + Send + Unpin + 'static) -> Body {
     use futures::StreamExt;
-    StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
+    let together = Together { pieces: pieces.fuse(), next: None };
+    StreamBody::new(together.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
+}
+
+/// Small pieces as one, as far as they are there already.
+struct Together<S> {
+    pieces: futures::stream::Fuse<S>,
+    /// What no longer fitted.
+    next: Option<Bytes>,
+}
+
+impl<S: Stream<Item = Bytes> + Unpin> Stream for Together<S> {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let first = match self.next.take() {
+            Some(first) => first,
+            None => match ready!(Pin::new(&mut self.pieces).poll_next(context)) {
+                Some(first) => first,
+                None => return Poll::Ready(None),
+            },
+        };
+        let more = std::iter::from_fn(|| match Pin::new(&mut self.pieces).poll_next(context) {
+            Poll::Ready(piece) => piece,
+            // The task is woken for it; then it is the first.
+            Poll::Pending => None,
+        });
+        let (piece, left) = together(first, more);
+        self.next = left;
+        Poll::Ready(Some(piece))
+    }
+}
+
+/// A piece and those after it that fit beside it; and the one that did not fit.
+fn together(first: Bytes, mut more: impl Iterator<Item = Bytes>) -> (Bytes, Option<Bytes>) {
+    if first.len() >= TOGETHER_BYTES {
+        return (first, None);
+    }
+    let Some(second) = more.next() else { return (first, None) };
+    if first.len() + second.len() > TOGETHER_BYTES {
+        return (first, Some(second));
+    }
+    let mut all = BytesMut::with_capacity(TOGETHER_BYTES);
+    all.extend_from_slice(&first);
+    all.extend_from_slice(&second);
+    for piece in more {
+        if all.len() + piece.len() > TOGETHER_BYTES {
+            return (all.freeze(), Some(piece));
+        }
+        all.extend_from_slice(&piece);
+    }
+    (all.freeze(), None)
 }
 
 /// A body of pieces that are all there: its length is known.
@@ -45,7 +99,7 @@ pub fn pieces(pieces: Vec<Bytes>) -> Body {
 }
 
 struct Pieces {
-    rest: std::collections::VecDeque<Bytes>,
+    rest: VecDeque<Bytes>,
 }
 
 impl http_body::Body for Pieces {
@@ -53,7 +107,12 @@ impl http_body::Body for Pieces {
     type Error = std::convert::Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.rest.pop_front().map(|piece| Ok(Frame::data(piece))))
+        let Some(first) = self.rest.pop_front() else { return Poll::Ready(None) };
+        let (piece, left) = together(first, std::iter::from_fn(|| self.rest.pop_front()));
+        if let Some(left) = left {
+            self.rest.push_front(left);
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -145,6 +204,46 @@ pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
         let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
             response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use futures::StreamExt;
+
+    use super::*;
+
+    fn piece(length: usize) -> Bytes {
+        Bytes::from(vec![b'x'; length])
+    }
+
+    async fn lengths(mut body: Body) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        while let Some(frame) = body.frame().await {
+            lengths.push(frame.unwrap().into_data().unwrap().len());
+        }
+        lengths
+    }
+
+    #[tokio::test]
+    async fn small_pieces_travel_together_and_none_is_lost() {
+        let sent = [10, 20, TOGETHER_BYTES - 30, 1, 3 * TOGETHER_BYTES, 5, TOGETHER_BYTES, 7];
+        let received = [TOGETHER_BYTES, 1, 3 * TOGETHER_BYTES, 5, TOGETHER_BYTES, 7];
+        let whole = pieces(sent.map(piece).to_vec());
+        assert_eq!(whole.size_hint().exact().unwrap(), sent.iter().sum::<usize>() as u64);
+        assert_eq!(lengths(whole).await, received);
+        assert_eq!(lengths(stream(futures::stream::iter(sent.map(piece)))).await, received);
+    }
+
+    #[tokio::test]
+    async fn a_piece_does_not_wait_for_the_next() {
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        let mut body = stream(tokio_stream::wrappers::ReceiverStream::new(receiver).boxed());
+        for length in [3, 4] {
+            sender.send(piece(length)).await.unwrap();
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), length);
         }
     }
 }

@@ -59,7 +59,9 @@ async fn all(run: &Run, admin: &Client, work: &[String]) -> Result<()> {
         run.measure("create", move |client, worker, number| {
             let space = space.clone();
             async move {
-                let body = object(&format!("created-{worker}-{number}"), number).to_string().into();
+                let mut body = object(&format!("created-{worker}-{number}"), number);
+                body["metadata"]["labels"]["load"] = json!("created");
+                let body = body.to_string().into();
                 client.request(Method::POST, CONFIG_MAPS.path(&space, ""), "application/json", body).await.map(drop)
             }
         })
