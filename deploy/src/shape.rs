@@ -70,6 +70,14 @@ pub struct Node {
     pub address: Ipv4Addr,
 }
 
+impl Node {
+    /// Where its API server is, if it is a server.
+    #[must_use]
+    pub fn api_server(&self) -> String {
+        format!("https://{}:{API_PORT}", self.address)
+    }
+}
+
 /// A folder or file of the host that a node sees at a place of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
@@ -191,7 +199,7 @@ impl Shape {
     /// Addresses of every API server.
     #[must_use]
     pub fn api_servers(&self) -> Vec<String> {
-        self.server_nodes().iter().map(|node| format!("https://{}:{API_PORT}", node.address)).collect()
+        self.server_nodes().iter().map(Node::api_server).collect()
     }
 
     /// Name of the context, cluster and user in a kubeconfig.

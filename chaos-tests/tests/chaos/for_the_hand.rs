@@ -42,6 +42,10 @@ pub fn a_configuration_of_kind_is_honoured_and_the_status_tells(cluster: &Cluste
     let (is_well, told) = cluster.status()?;
     ensure!(is_well && told.contains("all is well") && told.contains("nodes    2 of 2 Ready"), "{told}");
     make_trouble_by_plan(cluster, &kubectl)?;
+    cluster.act("pause", "agent-1")?;
+    let (_, told) = cluster.status()?;
+    ensure!(told.contains("nodes    2 of 2") && told.contains("kontiki node resume agent-1"), "{told}");
+    cluster.act("resume", "agent-1")?;
     cluster.act("stop", "agent-1")?;
     let refused = cluster.run(&["chaos", "run", "crashes", "--name", &cluster.name]);
     ensure!(refused.as_ref().is_err_and(|error| error.to_string().contains("is not well")), "{refused:?}");

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -33,6 +33,9 @@ const PROBE_PERIOD: Duration = Duration::from_millis(250);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a client waits while no server is ready before its connection is closed.
 const READY_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a server may not be ready until its connections are ended, where another one is: whoever has one would wait for a
+/// server that stands still or is cut off, and finds the other one with the next.
+const LOST_AFTER: Duration = Duration::from_secs(2);
 /// Accepted connections that wait to be handed to the link's thread.
 const PENDING_MAX: usize = 256;
 
@@ -240,9 +243,53 @@ async fn forward(accepted: Accepted, mut ready: watch::Receiver<Ready>, nodes: V
         if let Ok(Ok(mut far)) = tokio::time::timeout(CONNECT_DEADLINE, connect).await {
             // A connection that is slower than it could be still works.
             let _ = (near.set_nodelay(true), far.set_nodelay(true));
-            // Either side may end the connection as it likes; there is nobody to tell.
-            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            let server = far.peer_addr().map(|address| address.ip());
+            tokio::select! {
+                // Either side may end the connection as it likes; there is nobody to tell.
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                () = lost(server.ok(), ready), if accepted.target == Target::Api => {}
+            }
             return;
         }
+    }
+}
+
+/// Ends once a server has not been ready for [`LOST_AFTER`] while another one is.
+async fn lost(server: Option<IpAddr>, mut ready: watch::Receiver<Ready>) {
+    let is_elsewhere = |ready: &Ready| !ready.0.is_empty() && !ready.0.iter().any(|one| Some(IpAddr::from(*one)) == server);
+    while ready.wait_for(is_elsewhere).await.is_ok() {
+        let back = ready.wait_for(|ready| !is_elsewhere(ready));
+        match tokio::time::timeout(LOST_AFTER, back).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => break,
+            Err(_) => return,
+        }
+    }
+    // Nobody asks the servers any more.
+    std::future::pending::<()>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 89, 0, 11), Ipv4Addr::new(10, 89, 0, 12)];
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_when_its_server_is_lost_and_another_is_there() {
+        let (sender, ready) = watch::channel(Ready(SERVERS.to_vec()));
+        let mut ending = tokio::spawn(lost(Some(SERVERS[0].into()), ready));
+        let still = async |ending: &mut JoinHandle<()>| tokio::time::timeout(LOST_AFTER * 3 / 4, ending).await.is_err();
+        assert!(still(&mut ending).await && still(&mut ending).await);
+        sender.send_replace(Ready(vec![]));
+        assert!(still(&mut ending).await && still(&mut ending).await, "nobody else is there");
+        sender.send_replace(Ready(vec![SERVERS[1]]));
+        assert!(still(&mut ending).await);
+        sender.send_replace(Ready(SERVERS.to_vec()));
+        assert!(still(&mut ending).await, "it came back");
+        sender.send_replace(Ready(vec![SERVERS[1]]));
+        assert!(still(&mut ending).await);
+        tokio::time::timeout(LOST_AFTER, ending).await.unwrap().unwrap();
     }
 }

@@ -38,7 +38,7 @@ pub fn observe(cluster: &str) -> Result<Observed> {
         });
     }
     let authority = std::fs::read_to_string(paths.pki().join("ca.crt")).context("read the cluster's authority")?;
-    let (probe, client) = (Probe::new(&authority)?, node_ports::client(&paths, &shape)?);
+    let probe = Probe::new(&authority)?;
     let name = cluster.to_owned();
     link::inside(&paths.link(), async move |_| {
         let asks = processes.into_iter().map(async |(node, process)| {
@@ -47,10 +47,13 @@ pub fn observe(cluster: &str) -> Result<Observed> {
             Seen { node, process, api_ready }
         });
         let nodes: Vec<Seen> = futures::future::join_all(asks).await;
-        let told = if nodes.iter().any(|seen| seen.api_ready) {
-            tokio::time::timeout(DEADLINE, ask(&client)).await.ok().and_then(Result::ok)
-        } else {
+        // One that stands still would be waited for.
+        let ready = nodes.iter().filter(|seen| seen.api_ready).map(|seen| seen.node.api_server()).collect::<Vec<_>>();
+        let told = if ready.is_empty() {
             None
+        } else {
+            let client = node_ports::client_of(&paths, ready)?;
+            tokio::time::timeout(DEADLINE, ask(&client)).await.ok().and_then(Result::ok)
         };
         Ok(Observed { name, supervised, nodes, told })
     })

@@ -49,7 +49,11 @@ fn told_changes(before: &Told, now: &Told) -> Vec<String> {
         }
     }
     if now.unready != before.unready {
-        lines.push(format!("{} pods are not ready", now.unready));
+        lines.push(if now.unready == 0 {
+            "all pods are ready again".to_owned()
+        } else {
+            format!("{} pods are not ready", now.unready)
+        });
     }
     lines
 }

@@ -38,10 +38,15 @@ struct Port {
 
 /// A client with the administrator's certificate, for use on the link's thread.
 pub fn client(paths: &Paths, shape: &Shape) -> Result<Client> {
+    client_of(paths, shape.api_servers())
+}
+
+/// The same, of some of the servers.
+pub fn client_of(paths: &Paths, servers: Vec<String>) -> Result<Client> {
     let administrator = Pair::read(&paths.pki(), "admin")?;
     let authority_pem = std::fs::read_to_string(paths.pki().join("ca.crt")).context("read the cluster's authority")?;
     let identity_pem = Some((administrator.certificate, administrator.key));
-    let config = HttpsConfig { servers: shape.api_servers(), authority_pem, identity_pem, token_file: None };
+    let config = HttpsConfig { servers, authority_pem, identity_pem, token_file: None };
     Client::https(config, "kontiki-up").context("set up a client of the cluster")
 }
 
