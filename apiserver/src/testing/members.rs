@@ -28,7 +28,7 @@ struct Log(Mutex<(BTreeMap<u64, Vec<u8>>, Held)>);
 
 #[async_trait]
 impl Device for Log {
-    async fn write(&self, records: Vec<Record>, _sync: bool) -> Result<(), IoError> {
+    async fn write(&self, records: Vec<Record>) -> Result<(), IoError> {
         let (entries, held) = &mut *self.0.lock();
         for record in records {
             match record {
