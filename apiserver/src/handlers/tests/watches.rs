@@ -132,9 +132,15 @@ async fn frames_are_of_the_form_that_was_asked_for() {
     let mut metadata = watch(&handle, "", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io").await;
     assert_eq!(metadata.next().await.unwrap()["object"]["kind"], "PartialObjectMetadata");
     let mut protobuf = watch(&handle, "", "application/vnd.kubernetes.protobuf").await;
-    let frame = protobuf.body.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert_eq!(u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize, frame.len() - 4);
-    assert!(frame[4..].starts_with(b"\x0a\x05ADDED"));
+    // Events that wait travel together, each with its length before it.
+    let frames = protobuf.body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let mut rest = &frames[..];
+    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+        let (event, next) = behind.split_at(u32::from_be_bytes(*length) as usize);
+        assert!(event.starts_with(b"\x0a\x05ADDED"));
+        rest = next;
+    }
+    assert!(rest.is_empty());
 }
 
 #[tokio::test]
