@@ -69,6 +69,8 @@ impl State {
         };
         remove_others(root, &[&name])?;
         let database = Database::open(&root.join(&name), &budget)?;
+        // RocksDB syncs its own folder, not that the folder is there: a power cut would take a new one with all that was flushed.
+        std::fs::File::open(root)?.sync_all()?;
         let memory = database.load()?;
         let applied = memory.applied.map_or(0, |applied| applied.index);
         Ok(Self {
