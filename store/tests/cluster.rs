@@ -43,6 +43,16 @@ fn certificates(folder: &Path, addresses: &[IpAddr]) -> TlsFiles {
     TlsFiles::mutual(cert, key, write("ca.pem", authority_cert.pem()))
 }
 
+/// A member that was stopped lets go of its clients' port a moment later.
+async fn free(address: SocketAddr) {
+    let waiting = async {
+        while tokio::net::TcpListener::bind(address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waiting).await.unwrap();
+}
+
 impl Cluster {
     async fn start(size: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -66,6 +76,7 @@ impl Cluster {
         options = options.with_client_tls(self.tls.clone()).with_peer_tls(self.tls.clone());
         options.flush_entries = 50;
         options.keep_entries = 50;
+        free(client).await;
         self.members[member] = Some(Running(Service::start(options).await.unwrap()));
     }
 
