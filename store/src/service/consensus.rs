@@ -14,7 +14,7 @@ pub(super) struct Consensus {
 }
 
 /// Threads that consensus needs. Where cores are few, a second one only costs: each step of a write wakes the next, and on one
-/// thread that is a queue, not a change of thread (half as many changes a put on two cores; docs/benchmarks.md).
+/// thread that is a queue, not a change of thread: half as many changes a put were counted on two cores.
 fn workers() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if cores > FEW_CORES { 2 } else { 1 }
