@@ -8,7 +8,7 @@ WITH_ROCKSDB = ROCKSDB_LIB_DIR="$$(tools/rocksdb.sh)" && export ROCKSDB_LIB_DIR 
 SHIM := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/shim/kontiki-shim
 WITH_SHIM = cargo build --quiet --locked -p kontiki-shim --profile shim && export KONTIKI_SHIM="$(SHIM)"
 
-.PHONY: setup setup-test build up down test unit simulation simulate end-to-end bench chaos lint fmt
+.PHONY: setup setup-test build up down test unit simulation simulate end-to-end bench bench-chaos chaos lint fmt
 
 setup: ; @tools/setup.sh build
 setup-test: ; @tools/setup.sh test
@@ -43,7 +43,11 @@ end-to-end: build
 
 bench: build
 	@$(WITH_ROCKSDB) && $(WITH_SHIM) && cargo build --release --locked -p kontiki-store -p kontiki-client --examples
-	tools/bench.sh target/release/kontiki target/release/examples/load target/release/examples/api_load
+	tools/bench.sh target/release/kontiki target/release/examples/load target/release/examples/api_load target/release/examples/pod_load
+
+# What chaos costs, and what memory is held after it: MINUTES= of `kontiki chaos run`.
+bench-chaos: build
+	tools/bench/chaos.sh target/release/kontiki $(or $(MINUTES),60)
 
 # Hours of faults; SCENARIO= chooses one, SEED= replays it (chaos-tests/src/scenario/list.rs has the list).
 chaos: build

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Measures against etcd in the same run, and a whole local cluster; prints a table and writes docs/benchmarks.md.
-# usage: tools/bench.sh KONTIKI LOAD API_LOAD   (release builds; root; kubectl on the PATH)
+# usage: tools/bench.sh KONTIKI LOAD API_LOAD POD_LOAD   (release builds; root; kubectl on the PATH)
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-kontiki=$1 load=$2 api_load=$3
+kontiki=$1 load=$2 api_load=$3 pod_load=$4
 files=$("$here/tools/test-files.sh")
 etcd=$(command -v etcd || echo "$files/tools/usr/bin/etcd")
 etcdctl=$(command -v etcdctl || echo "$files/tools/usr/bin/etcdctl")
@@ -96,22 +96,47 @@ alone=$(sed -n 's/.*servers ready after \([0-9.]*\) s.*/\1/p' "$work/up.log")
 "$kontiki" down --name bench >/dev/null
 say "a local cluster"
 began=$(now)
-"$kontiki" up --name bench --port 27443 >"$work/up.log"
+# A node counts as lost after so many seconds without a word, and a pod of the test leaves it so many seconds later.
+grace=14 tolerated=3
+KONTIKI_NODE_MONITOR_GRACE_PERIOD_SECONDS=$grace "$kontiki" up --name bench --port 27443 >"$work/up.log"
 up=$(($(now) - began))
 "$kontiki" image import "$files/nginx.tar" --name bench >/dev/null
 k() { kubectl --cache-dir="$work/cache" "$@"; }
-k get nodes >/dev/null
+say "pods"
+image=imported.example/nginx:1.21
+"$pod_load" "$KUBECONFIG" $image 50 | tee "$work/pods" >&2
+pods_of() { sed -n "s|^$1: \([0-9]*\)/s, p50 \([^,]*\), p99 \([^,]*\),.*|\1 \2 \3|p" "$work/pods"; }
+read -r _ alone_p50 alone_p99 < <(pods_of alone)
+read -r together_rate together_p50 together_p99 < <(pods_of together)
+say "the loss of a node"
+k apply -f - >/dev/null <<EOF
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: lost}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: lost}}
+  template:
+    metadata: {labels: {app: lost}}
+    spec:
+      tolerations:
+        - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: $tolerated}
+        - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: $tolerated}
+      topologySpreadConstraints:
+        - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, nodeTaintsPolicy: Honor, labelSelector: {matchLabels: {app: lost}}}
+      containers: [{name: main, image: "$image"}]
+EOF
+k rollout status deployment/lost --timeout=60s >/dev/null
 began=$(now)
-for n in $(seq 20); do k get --raw /readyz >/dev/null; done
-kubectl_ms=$((($(now) - began) / 20))
-times=()
-for n in $(seq 20); do
-  began=$(now)
-  k run pod-$n --image=imported.example/nginx:1.21 --image-pull-policy=Never --restart=Never --command -- sleep 1000 >/dev/null
-  k wait --for=jsonpath='{.status.phase}'=Running pod/pod-$n --timeout=30s >/dev/null
-  times+=($(($(now) - began)))
+"$kontiki" node isolate agent-2 --name bench >/dev/null
+until [ "$(k get pods -l app=lost --field-selector=spec.nodeName=agent-1,status.phase=Running -o name | wc -l)" = 2 ]; do
+  [ $(($(now) - began)) -lt 120000 ] || { say "no pod came elsewhere"; exit 1; }
 done
-sorted=($(printf '%s\n' "${times[@]}" | sort -n))
+elsewhere=$(($(now) - began))
+"$kontiki" node rejoin agent-2 --name bench >/dev/null
+k delete deployment lost >/dev/null
+k create deployment rest --image=$image --replicas=20 >/dev/null
+k rollout status deployment/rest --timeout=60s >/dev/null
 say "waiting for the cluster to be idle"
 sleep 60
 resident() {
@@ -140,7 +165,9 @@ $(row 1 2)
 | resident store member after these puts | $full_own MB | etcd: $full_etcd MB | | |
 | \`up\`: 3 servers and 2 agents, all nodes Ready | $up ms | | | 5 s |
 | one server: API ready after \`kontiki up\` was called, keys and namespaces made meanwhile | $alone s | | | 0.5 s after exec |
-| create to Running, image on the node: two kubectl commands | p50 ${sorted[9]} ms, worst of 20 ${sorted[19]} ms; one kubectl command alone takes $kubectl_ms ms | | | 150 ms without kubectl |
+| pod: create to Running and ready, image on the node, one after the other | p50 $(milliseconds "$alone_p50") ms, p99 $(milliseconds "$alone_p99") ms | | | p50 150 ms |
+| 50 pods at once on two nodes | p50 $(milliseconds "$together_p50") ms, p99 $(milliseconds "$together_p99") ms, $together_rate containers/s | | | |
+| a node is cut off: its pod runs elsewhere, of that $grace s until it counts as lost and $tolerated s that the pod tolerates | $(awk -v ms=$elsewhere 'BEGIN {printf "%.1f", ms / 1000}') s | | | |
 $api_rows
 | largest resident \`server\`, 60 s after the last pod | $server_mb MB | | | 80 MB |
 | largest resident \`server\` after the load on the API | $after_mb MB | | | |

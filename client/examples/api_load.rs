@@ -4,6 +4,8 @@
 //! `patch` and `list` work on 500 objects made beforehand; `watch` opens 200 watches and writes 500 objects past them. One line
 //! a piece of work: how many a second, and the median and 99th percentile of the time that one took.
 
+mod common;
+
 use std::{
     future::Future,
     sync::Arc,
@@ -11,8 +13,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use common::{configuration, print};
 use http::Method;
 use kontiki_api::resources::{CONFIG_MAPS, NAMESPACES};
 use kontiki_client::{
@@ -37,7 +39,7 @@ async fn main() -> Result<()> {
     let [kubeconfig, clients, seconds, work @ ..] = arguments.as_slice() else {
         anyhow::bail!("usage: api_load KUBECONFIG CLIENTS SECONDS [create|get|patch|list|watch ...]");
     };
-    let config = configuration(&std::fs::read_to_string(kubeconfig).with_context(|| format!("read {kubeconfig}"))?)?;
+    let config = configuration(kubeconfig)?;
     let run = Run {
         config,
         namespace: format!("load-{}", std::process::id()),
@@ -196,33 +198,4 @@ fn object(name: &str, number: usize) -> Value {
     let data = "x".repeat(OBJECT_BYTES);
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"load": "objects"}},
         "data": {"number": number.to_string(), "text": data}})
-}
-
-fn print(name: &str, times: &mut [Duration], elapsed: Duration) {
-    times.sort_unstable();
-    let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
-    let rate = times.len() as f64 / elapsed.as_secs_f64();
-    println!("{name}: {rate:.0}/s, p50 {:?}, p99 {:?}, {} in {elapsed:?}", at(0.5), at(0.99), times.len());
-}
-
-/// Server, authority and identity of a kubeconfig's current context.
-fn configuration(text: &str) -> Result<HttpsConfig> {
-    let config: Value = serde_norway::from_str(text).context("the kubeconfig is not YAML")?;
-    let entry = |list: &str, name: &Value| -> Result<Value> {
-        let found = config[list].as_array().into_iter().flatten().find(|entry| entry["name"] == *name);
-        found.cloned().with_context(|| format!("no {name} in {list}"))
-    };
-    let pem = |value: &Value| -> Result<String> {
-        let bytes = BASE64_STANDARD.decode(value.as_str().context("credentials have to stand in the file itself")?)?;
-        Ok(String::from_utf8(bytes)?)
-    };
-    let context = entry("contexts", &config["current-context"])?;
-    let cluster = entry("clusters", &context["context"]["cluster"])?;
-    let user = entry("users", &context["context"]["user"])?;
-    Ok(HttpsConfig {
-        servers: vec![cluster["cluster"]["server"].as_str().context("the cluster has no server")?.to_owned()],
-        authority_pem: pem(&cluster["cluster"]["certificate-authority-data"])?,
-        identity_pem: Some((pem(&user["user"]["client-certificate-data"])?, pem(&user["user"]["client-key-data"])?)),
-        token_file: None,
-    })
 }

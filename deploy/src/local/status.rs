@@ -81,6 +81,14 @@ struct Object {
 struct Metadata {
     name: String,
     namespace: String,
+    #[serde(rename = "ownerReferences")]
+    owners: Vec<Owner>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Owner {
+    controller: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -135,8 +143,7 @@ async fn ask(client: &Client) -> Result<Told, kontiki_client::Error> {
     let running = pods.items.iter().filter(|pod| pod.status.phase == "Running").count();
     let unready = pods.items.iter().filter(|pod| is_unready(&pod.status)).count();
     let trouble = |pod: &Object| {
-        trouble_of(&pod.status)
-            .map(|reason| PodTrouble { name: format!("{}/{}", pod.metadata.namespace, pod.metadata.name), reason })
+        trouble_of(pod).map(|reason| PodTrouble { name: format!("{}/{}", pod.metadata.namespace, pod.metadata.name), reason })
     };
     Ok(Told {
         nodes: nodes.items.iter().map(node_state).collect(),
@@ -167,11 +174,17 @@ fn is_unready(status: &Status) -> bool {
     !is_ready && !matches!(status.phase.as_str(), "Succeeded" | "Failed")
 }
 
-/// Why a pod is not well, if it is not. One that is only being started is.
-fn trouble_of(status: &Status) -> Option<String> {
+/// The reason of a pod that ended in order with its node, as the kubelet's graceful shutdown writes it.
+const ENDED_WITH_ITS_NODE: &str = "Terminated";
+
+/// Why a pod is not well, if it is not. One that is only being started is, and so is one that ended with its node when a
+/// controller has put another in its place: it stays to be read until the garbage collector takes it.
+fn trouble_of(pod: &Object) -> Option<String> {
+    let status = &pod.status;
     let say = |reason: &str, message: &str| if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") };
     if status.phase == "Failed" {
-        return Some(say(if status.reason.is_empty() { "Failed" } else { &status.reason }, &status.message));
+        let is_replaced = status.reason == ENDED_WITH_ITS_NODE && pod.metadata.owners.iter().any(|owner| owner.controller);
+        return (!is_replaced).then(|| say(if status.reason.is_empty() { "Failed" } else { &status.reason }, &status.message));
     }
     let placed = status.conditions.iter().find(|condition| condition.r#type == "PodScheduled" && condition.status == "False");
     if let Some(placed) = placed {
@@ -191,7 +204,19 @@ mod tests {
     use super::*;
 
     fn trouble(status: serde_json::Value) -> Option<String> {
-        trouble_of(&serde_json::from_value(status).unwrap())
+        trouble_of(&serde_json::from_value(json!({ "status": status })).unwrap())
+    }
+
+    #[test]
+    fn a_pod_that_ended_with_its_node_is_replaced_by_its_controller() {
+        let ended = |owners: serde_json::Value, reason: &str| {
+            let pod = json!({ "metadata": { "ownerReferences": owners }, "status": { "phase": "Failed", "reason": reason } });
+            trouble_of(&serde_json::from_value(pod).unwrap())
+        };
+        let owned = json!([{ "kind": "ReplicaSet", "name": "web", "controller": true }]);
+        assert_eq!(ended(owned.clone(), "Terminated"), None);
+        assert_eq!(ended(owned, "Evicted").unwrap(), "Evicted");
+        assert_eq!(ended(json!([]), "Terminated").unwrap(), "Terminated");
     }
 
     #[test]
