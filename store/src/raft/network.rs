@@ -10,16 +10,18 @@ use kontiki_proto::kontiki::store::v1 as pb;
 use openraft::OptionalSend;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use parking_lot::Mutex;
 use pb::peer_client::PeerClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::snapshot::{Outgoing, SnapshotHandle};
 use super::types::{Config, Membership, Peer, Snapshot, Vote};
@@ -93,12 +95,36 @@ pub struct Connection {
     pipelined: bool,
     /// How often in a row no stream of appends came about.
     failures: u32,
+    /// The stream of the heartbeats, while nothing is under way on it.
+    heartbeats: Option<Heartbeats>,
+}
+
+/// One stream for many heartbeats: a call of its own for each costs both sides twice as much, and every linearizable read
+/// waits for one.
+struct Heartbeats {
+    requests: mpsc::Sender<pb::AppendRequest>,
+    answers: Streaming<pb::AppendResponse>,
+}
+
+impl Heartbeats {
+    async fn open(client: &mut PeerClient<Channel>) -> Result<Self, Status> {
+        // One is under way at a time.
+        let (requests, receiver) = mpsc::channel(1);
+        let answers = client.append(ReceiverStream::new(receiver)).await?.into_inner();
+        Ok(Self { requests, answers })
+    }
+
+    async fn ask(&mut self, append: pb::AppendRequest) -> Result<pb::AppendResponse, Status> {
+        let ended = || Status::unavailable("the peer ended the stream of heartbeats");
+        self.requests.send(append).await.map_err(|_| ended())?;
+        self.answers.message().await?.ok_or_else(ended)
+    }
 }
 
 impl Connection {
     fn new(network: &Network, target: u64, node: &Peer, pipelined: bool) -> Self {
         let (network, url) = (network.clone(), node.url().to_owned());
-        Self { client: network.client(&url), network, target, url, pipelined, failures: 0 }
+        Self { client: network.client(&url), network, target, url, pipelined, failures: 0, heartbeats: None }
     }
 
     /// The client, of where the peer is now.
@@ -174,13 +200,20 @@ impl RaftNetworkV2<Config> for Connection {
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Config>, RPCError<Config>>>, RPCError<Config>>>
     where
         S: Stream<Item = AppendEntriesRequest<Config>> + OptionalSend + Unpin + 'static,
     {
         if !self.pipelined {
-            return stream_append_sequential(self, input, option);
+            let beats = futures::stream::unfold((self, input), |(connection, mut input)| async move {
+                let append = input.next().await?;
+                Some((connection.heartbeat(&append).await, (connection, input)))
+            });
+            return Box::pin(async move {
+                let beats: BoxStream<'s, _> = Box::pin(beats);
+                Ok(beats)
+            });
         }
         Box::pin(async move {
             let answers = self.client().append(input.map(|append| append_request(&append))).await;
@@ -269,6 +302,28 @@ fn parts(outgoing: Outgoing) -> impl Stream<Item = pb::SnapshotChunk> + Send + '
 }
 
 impl Connection {
+    /// Sends one heartbeat on the stream that is open. A stream is taken out for that: one that is given up in the middle is
+    /// never used again, for its next answer would be to the wrong question.
+    async fn heartbeat(&mut self, append: &AppendEntriesRequest<Config>) -> Result<StreamAppendResult<Config>, RPCError<Config>> {
+        let message = append_request(append);
+        if let Some(mut open) = self.heartbeats.take()
+            && let Ok(answer) = open.ask(message.clone()).await
+        {
+            return self.heard(open, &answer);
+        }
+        // None was open, or the peer had ended it, which says nothing of the peer now.
+        let mut open = Heartbeats::open(self.client()).await.map_err(|status| failed(&status))?;
+        let answer = open.ask(message).await.map_err(|status| failed(&status))?;
+        self.heard(open, &answer)
+    }
+
+    /// What an answer says. After a refusal the peer ends the stream.
+    fn heard(&mut self, open: Heartbeats, answer: &pb::AppendResponse) -> Result<StreamAppendResult<Config>, RPCError<Config>> {
+        let result = stream_result(answer).map_err(|error| malformed(&error))?;
+        self.heartbeats = result.is_ok().then_some(open);
+        Ok(result)
+    }
+
     async fn ask_vote(
         &mut self,
         rpc: VoteRequest<Config>,

@@ -178,8 +178,16 @@ impl Peer for PeerService {
         Ok(Response::new(pb::ProposeResponse { accepted }))
     }
 
-    async fn read_index(&self, _request: Request<pb::ReadIndexRequest>) -> Result<Response<pb::ReadIndexResponse>, Status> {
-        let index = self.core.confirm_as_leader().await?;
+    async fn read_index(&self, request: Request<pb::ReadIndexRequest>) -> Result<Response<pb::ReadIndexResponse>, Status> {
+        let request = request.into_inner();
+        let vouched = match wire::to_vote(request.vote.as_ref()) {
+            Ok(vote) => crate::service::read_index::vouched(&self.core, request.member, vote).await,
+            Err(_) => None,
+        };
+        let index = match vouched {
+            Some(index) => index,
+            None => self.core.confirm_as_leader().await?,
+        };
         Ok(Response::new(pb::ReadIndexResponse { index }))
     }
 
