@@ -7,6 +7,8 @@
 mod for_the_hand;
 #[path = "chaos/node_loss.rs"]
 mod node_loss;
+#[path = "chaos/one_member.rs"]
+mod one_member;
 
 use std::process::ExitCode;
 
@@ -59,6 +61,11 @@ fn main() -> ExitCode {
         .map(|scenario| trial(scenario.name, lacking(scenario.disks), move || try_one(&scenario)))
         .collect();
     if !is_long && chosen.is_empty() {
+        trials.push(trial(
+            "what_was_flushed_survives_a_power_cut",
+            lacking(true),
+            one_member::what_was_flushed_survives_a_power_cut,
+        ));
         trials.push(trial("a_lost_node_is_replaced_and_cleans_up", lacking(false), lose_a_node));
         trials.push(trial("a_configuration_of_kind_is_honoured_and_the_status_tells", lacking(false), for_the_hand));
     }

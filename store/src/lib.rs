@@ -12,6 +12,7 @@ pub mod duration;
 pub mod error;
 pub mod etcd;
 pub mod fault;
+mod folder;
 pub mod kv;
 pub mod limits;
 pub mod memory;

@@ -158,7 +158,7 @@ fn unpack(file: &Path, into: &Path) -> Result<(), BackupError> {
     let mut reader = std::io::BufReader::new(std::fs::File::open(file)?);
     let mut magic = [0; 8];
     reader.read_exact(&mut magic)?;
-    std::fs::create_dir_all(into)?;
+    crate::folder::make(into)?;
     loop {
         let mut length = [0; 4];
         reader.read_exact(&mut length)?;

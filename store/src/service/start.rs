@@ -286,5 +286,5 @@ fn is_locked(error: &dyn std::error::Error) -> bool {
 }
 
 fn create(data_dir: &Path) -> Result<(), StartError> {
-    std::fs::create_dir_all(data_dir).map_err(io(format!("cannot create {}", data_dir.display())))
+    crate::folder::make(data_dir).map_err(io(format!("cannot create {}", data_dir.display())))
 }

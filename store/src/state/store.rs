@@ -57,7 +57,7 @@ pub struct State {
 impl State {
     /// Opens the state below a directory.
     pub fn open(root: &Path, identity: Identity, budget: Arc<Budget>, tokens: Arc<Tokens>) -> Result<Self, StateError> {
-        std::fs::create_dir_all(root)?;
+        crate::folder::make(root)?;
         let name = match std::fs::read_to_string(root.join(CURRENT)) {
             Ok(name) => name.trim().to_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
