@@ -68,8 +68,10 @@ async fn one<A: Act>(mut client: A, from: Instant, plan: Plan) -> (Report, A) {
         match client.act().await {
             Ok(()) => report.answers.push((Instant::now(), begin.elapsed())),
             Err(refusal) => {
-                report.unanswered += 1;
-                report.refusal = Some(refusal);
+                if begin >= from {
+                    report.unanswered += 1;
+                    report.refusal = Some(refusal);
+                }
                 client.link().next();
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -125,18 +125,22 @@ struct Filler {
     link: Link,
     next: Arc<AtomicUsize>,
     keys: usize,
+    /// The number that is being put, until it is acknowledged.
+    own: Option<usize>,
 }
 
 impl Act for Filler {
     async fn act(&mut self) -> Result<(), Status> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = *self.own.get_or_insert_with(|| self.next.fetch_add(1, Ordering::Relaxed));
         let value = self.link.target().value(number);
         let request = pb::PutRequest { key: format!("load/fill/{number:08}").into(), value, ..Default::default() };
-        self.link.kv.put(timed(request)).await.map(drop)
+        self.link.kv.put(timed(request)).await?;
+        self.own = None;
+        Ok(())
     }
 
     fn more(&self) -> bool {
-        self.next.load(Ordering::Relaxed) < self.keys
+        self.own.is_some() || self.next.load(Ordering::Relaxed) < self.keys
     }
 
     fn link(&mut self) -> &mut Link {
@@ -147,11 +151,10 @@ impl Act for Filler {
 /// As fast as possible. Some writers may come a key too far, which nobody minds.
 pub async fn fill(target: &Arc<Target>, clients: usize, plan: Plan, keys: usize) -> anyhow::Result<()> {
     let next = Arc::new(AtomicUsize::new(0));
-    let filler = |number| Filler { link: Link::new(target, number), next: next.clone(), keys };
-    let report = measure::run(plan, (0..clients).map(filler).collect()).await?.0.all_answered()?;
+    let filler = |number| Filler { link: Link::new(target, number), next: next.clone(), keys, own: None };
+    let (report, clients) = measure::run(plan, (0..clients).map(filler).collect()).await?;
     report.print("fills");
-    let filled = next.load(Ordering::Relaxed);
-    anyhow::ensure!(filled >= keys, "time for only {filled} of {keys} keys");
+    anyhow::ensure!(!clients.iter().any(Act::more), "there was no time for all {keys} keys");
     Ok(())
 }
 
