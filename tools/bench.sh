@@ -63,8 +63,8 @@ api_rows=$(sed -n 's/^\([a-z]*\): \(.*\)$/| API: \1, 64 clients, TLS, three serv
 table="# Benchmarks
 
 Written by \`make bench\` on $(nproc) cores with $(awk '/MemTotal/ {printf "%.0f", $2 / 1048576}' /proc/meminfo) GiB, Linux $(uname -r). One run; everything shares the cores.
-Figures of the store are medians of $rounds rounds of 5 s after a second that does not count, the two stores by turns. A failover is the longest time without an answer to eight writers when the
-leader is killed with -9, over $kills kills of each store.
+Figures of the store are medians of $rounds rounds of 5 s after a second that does not count, the two stores by turns.
+A failover is the longest time without an answer to eight writers when the leader is killed with -9, over $kills kills of each store.
 
 | what | Kontiki | peer in the same run | ratio | aim |
 |--|--|--|--|--|

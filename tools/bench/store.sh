@@ -96,17 +96,18 @@ gaps() { sort -n "$work/$1-gaps" | awk '{all[NR] = $1} END {printf "median %d ms
 
 # filled SYSTEM: one member with many keys. What it needs, how soon it answers after kill -9, and how long it makes eight slow writers wait.
 filled() {
-  local end before began revision loading seconds=$((10 + keys / 20000))
+  local end before memory began revision loading seconds=$((10 + keys / 20000))
   say "$1: $keys keys"
   start "$1" 0; ready "$1"
   end=$(ends "$1") before=$(anonymous_of "${pids[${1}0]}")
   figures "$end" 256 3600 $fill_bytes fill $keys >"$work/$1-fill"
-  echo "$(resident_of "${pids[${1}0]}") $(anonymous_of "${pids[${1}0]}") $before" >"$work/$1-memory"
+  memory="$(resident_of "${pids[${1}0]}") $(anonymous_of "${pids[${1}0]}")"
   kill -9 "${pids[${1}0]}"; wait "${pids[${1}0]}" 2>/dev/null || true
   began=$(now)
   start "$1" 0
   "$load" "$end" 1 600 0 wait >/dev/null
   echo $(($(now) - began)) >"$work/$1-start"
+  echo "$memory $(anonymous_of "${pids[${1}0]}") $before" >"$work/$1-memory"
   # A tenth once more, so that there is something to compact.
   figures "$end" 256 3600 $fill_bytes fill $((keys / 10)) >/dev/null
   figures "$end" 8 $seconds 256 slow >"$work/$1-slow" &
@@ -121,7 +122,9 @@ filled() {
   stop_all
   rm -rf "$work/${1}0-of-1" "$work/$1.snapshot"
 }
-memory() { awk -v keys="$keys" '{printf "%d MB, %d MB of it anonymous: %d bytes a key more than when empty", $1, $2, ($2 - $3) * 1048576 / keys}' "$work/$1-memory"; }
+memory_of() {
+  awk -v keys="$keys" '{printf "%d MB, %d MB of it anonymous: %d bytes a key more than when empty, %d once it has been started again", $1, $2, ($2 - $4) * 1048576 / keys, ($3 - $4) * 1048576 / keys}' "$work/$1-memory"
+}
 
 store_bench() {
   local n clients work_name system
@@ -141,6 +144,7 @@ store_bench() {
   ready etcd; ready own
   for clients in 256 1; do by_turns put $clients; done
   stop_all
+  rm -rf "$work"/*0-of-1
   for system in etcd own; do filled $system; done
 }
 
@@ -161,7 +165,7 @@ store_rows() {
 | resident store member, idle at first | $idle_own MB | etcd $etcd_version: $idle_etcd MB | | 40 MB |
 | resident store member after these puts | $full_own MB | etcd $etcd_version: $full_etcd MB | | |
 | $keys keys of 1 KB, 1 member: put by 256 writers | $(figure own fill) | etcd $etcd_version: $(figure etcd fill) | $(ratio "$(of own fill 1)" "$(of etcd fill 1)") | |
-| resident with $keys keys | $(memory own) | etcd $etcd_version: $(memory etcd) | | 40 bytes a key beyond caches |
+| resident with $keys keys | $(memory_of own) | etcd $etcd_version: $(memory_of etcd) | | 40 bytes a key beyond caches |
 | first answer with $keys keys, after kill -9 | $(cat "$work/own-start") ms | etcd $etcd_version: $(cat "$work/etcd-start") ms | | |
 | longest gap between answers to 8 slow writers while $keys keys are compacted and saved | $(of own slow 4) ms | etcd $etcd_version: $(of etcd slow 4) ms | | |
 ROWS
