@@ -5,8 +5,6 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 kontiki=$1 load=$2 api_load=$3 pod_load=$4
 files=$("$here/tools/test-files.sh")
-etcd=$(command -v etcd || echo "$files/tools/usr/bin/etcd")
-etcdctl=$(command -v etcdctl || echo "$files/tools/usr/bin/etcdctl")
 work=$(mktemp -d)
 export KONTIKI_STATE=$work/state KUBECONFIG=$work/kubeconfig ETCDCTL_API=3
 declare -A pids
@@ -23,72 +21,10 @@ ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", a / b}'; }
 # milliseconds of what Rust prints of a duration
 milliseconds() { awk -v d="$1" 'BEGIN {v = d + 0; if (d ~ /µs$/) v /= 1000; else if (d ~ /ns$/) v /= 1e6; else if (d !~ /ms$/) v *= 1000; printf "%.2f", v}'; }
 
-# start SYSTEM NUMBER: one member of `etcd` or `own`, with the same flags
-start() {
-  local base=23 program=("$kontiki" store)
-  [ "$1" = etcd ] && base=22 program=("$etcd")
-  "${program[@]}" --name "m$2" --data-dir "$work/$1$2" --listen-client-urls http://127.0.0.1:${base}37$2 --advertise-client-urls http://127.0.0.1:${base}37$2 \
-    --listen-peer-urls http://127.0.0.1:${base}38$2 --initial-advertise-peer-urls http://127.0.0.1:${base}38$2 \
-    --initial-cluster m0=http://127.0.0.1:${base}380,m1=http://127.0.0.1:${base}381,m2=http://127.0.0.1:${base}382 >>"$work/$1$2.log" 2>&1 &
-  pids[$1$2]=$!
-}
-ends() { [ "$1" = etcd ] && echo http://127.0.0.1:22370,http://127.0.0.1:22371,http://127.0.0.1:22372 || echo http://127.0.0.1:23370,http://127.0.0.1:23371,http://127.0.0.1:23372; }
-ready() { for try in $(seq 200); do "$load" "$(ends "$1")" 3 0 >/dev/null 2>&1 && return; sleep 0.1; done; say "$1 does not start"; exit 1; }
-# puts SYSTEM WRITERS SECONDS: "rate p50 p99 gap", times in milliseconds
-puts() {
-  local rate p50 p99 gap
-  read -r rate p50 p99 gap < <("$load" "$(ends "$1")" "$2" "$3" 256 | sed -n 's|.*: \([0-9]*\)/s, p50 \([^,]*\), p99 \([^,]*\), longest gap \([^,]*\),.*|\1 \2 \3 \4|p')
-  echo "$rate $(milliseconds "$p50") $(milliseconds "$p99") $(milliseconds "$gap")"
-}
-# The number of the member that leads.
-leader() {
-  # Without "http://", which an etcdctl of 3.4 would send as the authority; h2 refuses that.
-  "$etcdctl" --endpoints="$(ends "$1" | sed 's|http://||g')" endpoint status -w fields 2>/dev/null | tr -d '"' | awk -F' : ' '
-    $1 == "MemberID" {id = $2} $1 == "Leader" {leads = (id == $2)} $1 == "Endpoint" && leads {print substr($2, length($2))}' | head -1
-}
-# Processor time of a system's three members so far, in microseconds.
-busy() { local n sum=0; for n in 0 1 2; do sum=$((sum + $(awk -v hertz="$(getconf CLK_TCK)" '{print int(($14 + $15) * 1e6 / hertz)}' "/proc/${pids[$1$n]}/stat"))); done; echo $sum; }
-# rounds WRITERS: three rounds of 5 s, the systems by turns, into files; the last column is processor time a put
-rounds() {
-  local round system before found
-  for round in 1 2 3; do
-    for system in etcd own; do
-      before=$(busy $system)
-      found=$(puts $system "$1" 5)
-      echo "$found $((($(busy $system) - before) / (${found%% *} * 5)))" >>"$work/$system-$1"
-    done
-  done
-}
-of() { cut -d' ' -f"$3" <"$work/$1-$2" | median; }
-row() { # WRITERS AIM
-  echo "| puts, 3 members, $1 writers, 256 bytes, no TLS | $(of own "$1" 1)/s, p50 $(of own "$1" 2) ms, p99 $(of own "$1" 3) ms, $(of own "$1" 5) µs of the members' processors a put | etcd $etcd_version: $(of etcd "$1" 1)/s, p50 $(of etcd "$1" 2) ms, p99 $(of etcd "$1" 3) ms, $(of etcd "$1" 5) µs a put | $(ratio "$(of own "$1" 1)" "$(of etcd "$1" 1)") | $2 |"
-}
-resident_of() { awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$1/status"; }
-
-etcd_version=$("$etcd" --version | sed -n 's/etcd Version: //p')
-for n in 0 1 2; do start etcd $n; start own $n; done
-ready etcd; ready own
-idle_etcd=$(resident_of "${pids[etcd0]}") idle_own=$(resident_of "${pids[own0]}")
-for writers in 256 64 1; do say "puts with $writers writers"; rounds $writers; done
-full_etcd=$(resident_of "${pids[etcd0]}") full_own=$(resident_of "${pids[own0]}")
-say "failover"
-kills=${KILLS:-7}
-for round in $(seq "$kills"); do
-  for system in etcd own; do
-    puts $system 8 4 >"$work/round" &
-    loading=$!
-    sleep 1
-    victim=$(leader $system)
-    kill -9 "${pids[$system$victim]}"; wait "${pids[$system$victim]}" 2>/dev/null || true
-    wait $loading
-    cut -d' ' -f4 <"$work/round" >>"$work/$system-gaps"
-    start $system "$victim"
-    ready $system
-  done
-done
-gaps() { sort -n "$work/$1-gaps" | awk '{all[NR] = $1} END {printf "median %d ms, worst %d ms", all[int((NR + 1) / 2)], all[NR]}'; }
-kill -9 "${pids[@]}"; wait "${pids[@]}" 2>/dev/null || true
-pids=()
+. "$here/tools/bench/store.sh"
+store_bench
+# For trying: the store alone, on the screen alone.
+[ "${ONLY:-}" != store ] || { store_rows; exit; }
 
 say "one server"
 "$kontiki" up --name bench --port 27443 --servers 1 --agents 0 >"$work/up.log"
@@ -152,17 +88,12 @@ api_rows=$(sed -n 's/^\([a-z]*\): \(.*\)$/| API: \1, 64 clients, TLS, three serv
 table="# Benchmarks
 
 Written by \`make bench\` on $(nproc) cores with $(awk '/MemTotal/ {printf "%.0f", $2 / 1048576}' /proc/meminfo) GiB, Linux $(uname -r). One run; everything shares the cores.
-Puts are medians of three rounds of 5 s, the two stores by turns. A failover is the longest time without an answer to eight writers when the
-leader is killed with -9, over $kills kills of each store.
+Figures of the store are medians of $rounds rounds of 5 s after a second that does not count, the two stores by turns.
+A failover is the longest time without an answer to eight writers when the leader is killed with -9, over $kills kills of each store.
 
 | what | Kontiki | peer in the same run | ratio | aim |
 |--|--|--|--|--|
-$(row 256 3)
-$(row 64 3)
-$(row 1 2)
-| failover of the store | $(gaps own) | etcd: $(gaps etcd) | | 1 s |
-| resident store member, idle at first | $idle_own MB | etcd: $idle_etcd MB | | 40 MB |
-| resident store member after these puts | $full_own MB | etcd: $full_etcd MB | | |
+$(store_rows)
 | \`up\`: 3 servers and 2 agents, all nodes Ready | $up ms | | | 5 s |
 | one server: API ready after \`kontiki up\` was called, keys and namespaces made meanwhile | $alone s | | | 0.5 s after exec |
 | pod: create to Running and ready, image on the node, one after the other | p50 $(milliseconds "$alone_p50") ms, p99 $(milliseconds "$alone_p99") ms | | | p50 150 ms |
