@@ -198,5 +198,9 @@ async fn three_members_talk_through_files_with_tls_and_without() {
         if tls {
             assert!(saver("unix", true).save(&saved).await.is_err(), "what is encrypted is not served in the clear");
         }
+        for (name, member) in names.iter().zip(&members) {
+            member.shutdown().await;
+            until_gone(&[&place(name, "client"), &place(name, "peer:2380")]).await;
+        }
     }
 }
