@@ -18,14 +18,17 @@ pub mod limits;
 pub mod memory;
 pub mod metrics;
 pub mod mvcc;
+pub mod place;
 pub mod raft;
 pub mod service;
+pub mod socket;
 pub mod state;
 pub mod tls;
 pub mod watch;
 
 pub use backup::BackupError;
-pub use service::options::{AutoCompaction, ClusterState, Listen};
+pub use place::{Address, Place};
+pub use service::options::{AutoCompaction, ClusterState};
 pub use service::{Handle, Options, Service, StartError, Surroundings};
 pub use tls::TlsFiles;
 

@@ -30,7 +30,7 @@ enum Command {
 struct Save {
     /// The file
     file: PathBuf,
-    /// URL of a member's client port
+    /// URL on which a member serves clients: http, https, unix or unixs
     #[arg(long, default_value = "http://127.0.0.1:2379")]
     endpoint: String,
     /// Certificate authority of the store

@@ -13,7 +13,6 @@ use kontiki_proto::FILE_DESCRIPTOR_SET;
 use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::v3electionpb::election_server::ElectionServer;
 use kontiki_proto::v3lockpb::lock_server::LockServer;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -42,7 +41,7 @@ pub(crate) enum Serves {
 
 /// A socket that clients reach.
 pub(crate) struct Listener {
-    pub(crate) socket: TcpListener,
+    pub(crate) socket: crate::socket::Listener,
     pub(crate) tls: bool,
     pub(crate) serves: Serves,
 }
@@ -112,7 +111,7 @@ async fn accept(front: Front, listener: Listener, config: Option<Arc<rustls::Ser
     if listener.serves != Serves::Metrics && front.pages.services().handle.ready().await.is_err() {
         return;
     }
-    let Ok(address) = listener.socket.local_addr() else { return };
+    let Ok(address) = listener.socket.address() else { return };
     let traffic = match listener.serves {
         Serves::Everything => "grpc+http",
         Serves::Grpc => "grpc",
@@ -122,6 +121,9 @@ async fn accept(front: Front, listener: Listener, config: Option<Arc<rustls::Ser
     match config {
         Some(_) => tracing::info!(traffic, %address, "serving client traffic securely"),
         None => tracing::info!(traffic, %address, "serving client traffic insecurely; this is strongly discouraged!"),
+    }
+    if !address.is_callable() {
+        tracing::warn!(%address, "clients of etcd cannot call a file of this name; use letters, digits, dots and at most one colon");
     }
     let options = &front.pages.services().handle.core.options;
     let mut builder = Builder::new(TokioExecutor::new());

@@ -36,7 +36,7 @@ pub struct Core {
     /// What it was started with.
     pub options: Options,
     /// The address on which clients are really served.
-    pub client_address: std::net::SocketAddr,
+    pub client_address: crate::place::Address,
     /// The cluster.
     pub cluster_id: u64,
     /// This member.

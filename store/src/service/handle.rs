@@ -82,8 +82,8 @@ impl Handle {
 
     /// The address on which clients are served.
     #[must_use]
-    pub fn client_address(&self) -> std::net::SocketAddr {
-        self.core.client_address
+    pub fn client_address(&self) -> &crate::place::Address {
+        &self.core.client_address
     }
 
     /// This member's identity.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::place::Place;
 
 /// A member counts as reachable once it was so for this long. etcd's 5 s begin when members connect;
 /// here they begin with the first answer to a leader, which is an election later.
@@ -116,8 +117,8 @@ fn distinct(known: &[Known], urls: &[String], except: Option<u64>) -> Result<(),
 /// Checks what a client gives as peer URLs.
 pub fn check_urls(urls: &[String]) -> Result<(), Error> {
     let sound = |url: &String| {
-        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        rest.and_then(|rest| rest.rsplit_once(':')).is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        // Peers have to be told where: a port of no host says nothing to them.
+        url.parse::<Place>().is_ok_and(|place| !place.host().is_empty())
     };
     if !urls.is_empty() && urls.iter().all(sound) { Ok(()) } else { Err(Error::MemberBadUrls) }
 }
@@ -176,9 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_http_with_a_port() {
-        assert_eq!(check_urls(&["http://localhost:123".into()]), Ok(()));
-        for bad in ["localhost:123", "http://localhost", "ftp://a:1", "http://:1", "http://a:b"] {
+    fn urls_are_http_with_a_port_or_a_sockets_file() {
+        for sound in ["http://localhost:123", "https://[::1]:123", "unix://localhost:123", "unixs:///run/peer"] {
+            assert_eq!(check_urls(&[sound.into()]), Ok(()), "{sound}");
+        }
+        for bad in ["localhost:123", "http://localhost", "ftp://a:1", "http://:1", "http://a:b", "unix://"] {
             assert_eq!(check_urls(&[bad.into()]), Err(Error::MemberBadUrls), "{bad}");
         }
         assert_eq!(check_urls(&[]), Err(Error::MemberBadUrls));

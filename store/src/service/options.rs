@@ -4,22 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits;
+use crate::place::Place;
 use crate::tls::TlsFiles;
-
-/// Where connections are taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// HOST:PORT; port 0 takes any.
-    pub address: String,
-    /// Whether they speak TLS.
-    pub tls: bool,
-}
-
-impl From<std::net::SocketAddr> for Listen {
-    fn from(address: std::net::SocketAddr) -> Self {
-        Self { address: address.to_string(), tls: false }
-    }
-}
 
 /// What a new member's cluster is like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,15 +36,15 @@ pub struct Options {
     /// Where the log lives, if not in `data_dir`.
     pub log_dir: Option<PathBuf>,
     /// Where clients are served.
-    pub listen_client: Vec<Listen>,
+    pub listen_client: Vec<Place>,
     /// Where clients are served HTTP alone; if anywhere, the others serve gRPC alone.
-    pub listen_client_http: Vec<Listen>,
+    pub listen_client_http: Vec<Place>,
     /// Where metrics and health are served, beside the client ports.
-    pub listen_metrics: Vec<Listen>,
+    pub listen_metrics: Vec<Place>,
     /// What clients are told.
     pub advertise_client_urls: Vec<String>,
     /// Where peers are served.
-    pub listen_peer: Vec<Listen>,
+    pub listen_peer: Vec<Place>,
     /// What peers are told; empty means the URLs in `initial_cluster`.
     pub advertise_peer_urls: Vec<String>,
     /// All members: name and peer URL; a name may come more than once. The same list on every member.
@@ -120,7 +106,7 @@ pub struct Options {
 impl Options {
     /// With defaults for everything but the identity and the addresses.
     #[must_use]
-    pub fn new(name: &str, data_dir: PathBuf, listen_client: impl Into<Listen>, listen_peer: impl Into<Listen>) -> Self {
+    pub fn new(name: &str, data_dir: PathBuf, listen_client: impl Into<Place>, listen_peer: impl Into<Place>) -> Self {
         Self {
             name: name.to_owned(),
             data_dir,

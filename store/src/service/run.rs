@@ -7,7 +7,6 @@ use std::time::Duration;
 use kontiki_proto::kontiki::store::v1 as wire_pb;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, ServerState, SnapshotPolicy};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,6 +23,7 @@ use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::raft::machine::Machine;
 use crate::raft::server::PeerService;
 use crate::raft::types::{Peer, Raft};
+use crate::socket::Bound;
 use crate::state::rocks::Budget;
 use crate::tls::{self, Connection};
 
@@ -56,8 +56,8 @@ fn config(options: &Options) -> Result<openraft::Config, StartError> {
 
 /// Where peers come in.
 pub(super) enum Entrance {
-    /// A port, and the TLS that is spoken there.
-    Port(std::net::TcpListener, Option<Arc<rustls::ServerConfig>>),
+    /// A socket, and the TLS that is spoken there.
+    Socket(Bound, Option<Arc<rustls::ServerConfig>>),
     /// Whoever hands over connections.
     Streams(mpsc::Receiver<std::io::Result<Connection>>),
 }
@@ -107,9 +107,7 @@ fn serve_peers(core: &Arc<Core>, raft: &Raft, peers: Vec<Entrance>, budget: &Arc
     for entrance in peers {
         let failed = |source| StartError::Io { what: "cannot listen for peers".to_owned(), source };
         let incoming = match entrance {
-            Entrance::Port(listener, config) => {
-                tls::accept(TcpListener::from_std(listener).map_err(failed)?, config, core.stop.clone())
-            }
+            Entrance::Socket(bound, config) => tls::accept(bound.listen().map_err(failed)?, config, core.stop.clone()),
             Entrance::Streams(streams) => streams,
         };
         let incoming = ReceiverStream::new(incoming);

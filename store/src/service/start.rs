@@ -1,12 +1,10 @@
 //! Starts a member: opens its files, joins consensus, serves clients.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +15,7 @@ use super::heard::Heard;
 use super::identity::{self, Begin};
 use super::lessor::Lessor;
 use super::membership::Reachable;
-use super::options::{Listen, Options};
+use super::options::Options;
 use super::run::{Entrance, consensus};
 use super::waiters::Waiters;
 use super::{alone, join};
@@ -25,9 +23,11 @@ use crate::auth::tokens::Tokens;
 use crate::etcd::Serves;
 use crate::kv::Leadership;
 use crate::metrics::Metrics;
+use crate::place::{Address, Place};
 use crate::raft::log::device::Device;
 use crate::raft::log::{LogStore, OpenError};
 use crate::raft::network::Network;
+use crate::socket::{BindError, Bound};
 use crate::state::database::StateError;
 use crate::state::rocks::Budget;
 use crate::state::store::{Identity, State};
@@ -42,7 +42,17 @@ pub enum StartError {
     /// A certificate or key is unusable.
     #[error("cannot set up TLS")]
     Tls(#[from] TlsError),
-    /// A file or port is unusable.
+    /// An address cannot be listened on.
+    #[error("cannot listen for {whom} on {address}")]
+    Listen {
+        /// Who would come in there.
+        whom: &'static str,
+        /// The address.
+        address: Address,
+        /// The reason.
+        source: BindError,
+    },
+    /// A file is unusable.
     #[error("{what}")]
     Io {
         /// What was tried.
@@ -81,7 +91,7 @@ impl Service {
         let listeners = Listeners::bind(&options).await?;
         let peer_tls = options.peer_tls.as_ref().map(tls::server_config).transpose()?;
         let client_tls = options.client_tls.as_ref().map(tls::server_config).transpose()?;
-        let entrance = |(listener, secure)| Entrance::Port(listener, peer_tls.clone().filter(|_| secure));
+        let entrance = |(bound, secure)| Entrance::Socket(bound, peer_tls.clone().filter(|_| secure));
         let world = World {
             log: None,
             connector: Connector::new(options.peer_tls.as_ref())?,
@@ -102,7 +112,7 @@ impl Service {
             log: Some(log),
             connector: Connector::over(dial),
             peers: vec![Entrance::Streams(peers)],
-            client_address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            client_address: Address::Port("0.0.0.0:0".to_owned()),
         };
         member(options, world, Consensus::of_caller()).await
     }
@@ -123,7 +133,7 @@ struct World {
     log: Option<Arc<dyn Device>>,
     connector: Connector,
     peers: Vec<Entrance>,
-    client_address: SocketAddr,
+    client_address: Address,
 }
 
 async fn member(options: Options, world: World, runtime: Consensus) -> Result<Handle, StartError> {
@@ -155,21 +165,19 @@ async fn member(options: Options, world: World, runtime: Consensus) -> Result<Ha
 
 /// Everything that listens.
 struct Listeners {
-    peers: Vec<(std::net::TcpListener, bool)>,
+    peers: Vec<(Bound, bool)>,
     clients: Vec<crate::etcd::Listener>,
-    client_address: SocketAddr,
+    client_address: Address,
 }
 
 impl Listeners {
     async fn bind(options: &Options) -> Result<Self, StartError> {
         let mut peers = Vec::new();
-        for listen in &options.listen_peer {
-            let address = listen.address.as_str();
-            let listener = TcpListener::bind(address).await.map_err(io(format!("cannot listen for peers on {address}")))?;
-            peers.push((listener.into_std().map_err(io("cannot listen for peers"))?, listen.tls));
+        for place in &options.listen_peer {
+            peers.push((bind("peers", &place.address).await?, place.tls));
         }
         let serves =
-            |listen: &[Listen], serves: Serves| listen.iter().map(move |listen| (listen.clone(), serves)).collect::<Vec<_>>();
+            |places: &[Place], serves: Serves| places.iter().map(move |place| (place.clone(), serves)).collect::<Vec<_>>();
         let first = if options.listen_client_http.is_empty() { Serves::Everything } else { Serves::Grpc };
         let wanted = [
             serves(&options.listen_client, first),
@@ -177,15 +185,19 @@ impl Listeners {
             serves(&options.listen_metrics, Serves::Metrics),
         ];
         let mut clients = Vec::new();
-        for (listen, serves) in wanted.into_iter().flatten() {
-            let address = listen.address.as_str();
-            let socket = TcpListener::bind(address).await.map_err(io(format!("cannot listen for clients on {address}")))?;
-            clients.push(crate::etcd::Listener { socket, tls: listen.tls, serves });
+        for (place, serves) in wanted.into_iter().flatten() {
+            let bound = bind("clients", &place.address).await?;
+            let socket = bound.listen().map_err(io("cannot listen for clients"))?;
+            clients.push(crate::etcd::Listener { socket, tls: place.tls, serves });
         }
         let first = clients.first().ok_or_else(|| StartError::Options("no address for clients is given".to_owned()))?;
-        let client_address = first.socket.local_addr().map_err(io("cannot listen for clients"))?;
+        let client_address = first.socket.address().map_err(io("cannot listen for clients"))?;
         Ok(Self { peers, clients, client_address })
     }
+}
+
+async fn bind(whom: &'static str, address: &Address) -> Result<Bound, StartError> {
+    Bound::to(address).await.map_err(|source| StartError::Listen { whom, address: address.clone(), source })
 }
 
 type Opened = Result<(Arc<Core>, Queues), StartError>;
@@ -194,7 +206,7 @@ type Opened = Result<(Arc<Core>, Queues), StartError>;
 struct Parts {
     log: Option<Arc<dyn Device>>,
     connector: Connector,
-    client_address: SocketAddr,
+    client_address: Address,
     budget: Arc<Budget>,
 }
 

@@ -1,6 +1,8 @@
-//! Connections with or without TLS: accepted in tasks of their own, opened when first used.
+//! Connections with or without TLS, over ports or sockets' files: accepted in tasks of their own, opened
+//! when first used.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,13 +12,15 @@ use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::{TlsError, TlsFiles, client_config};
+use crate::place::{Address, Place};
+use crate::socket::{Accepted, Listener};
 
 /// A handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -110,7 +114,7 @@ impl AsyncWrite for Connection {
 /// Accepts connections in a task of its own, so that a slow handshake holds up nobody.
 #[must_use]
 pub fn accept(
-    listener: TcpListener,
+    listener: Listener,
     config: Option<Arc<ServerConfig>>,
     stop: tokio_util::sync::CancellationToken,
 ) -> mpsc::Receiver<std::io::Result<Connection>> {
@@ -123,21 +127,39 @@ pub fn accept(
                 () = stop.cancelled() => return,
                 () = sender.closed() => return,
             };
-            let Ok((stream, _)) = accepted else {
+            let (acceptor, sender) = (acceptor.clone(), sender.clone());
+            match accepted {
+                Ok(Accepted::Port(stream)) => {
+                    // Without it small answers would wait for the other side's acknowledgement.
+                    drop(stream.set_nodelay(true));
+                    let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+                    drop(tokio::spawn(shake_hands(stream, remote, acceptor, sender)));
+                }
+                Ok(Accepted::File(stream)) => {
+                    let remote = process(&stream);
+                    drop(tokio::spawn(shake_hands(stream, remote, acceptor, sender)));
+                }
                 // Out of descriptors, or gone already: let others finish first.
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
-            };
-            tokio::spawn(shake_hands(stream, acceptor.clone(), sender.clone()));
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
         }
     });
     receiver
 }
 
-async fn shake_hands(stream: TcpStream, acceptor: Option<TlsAcceptor>, sender: mpsc::Sender<std::io::Result<Connection>>) {
-    // Without it small answers would wait for the other side's acknowledgement.
-    drop(stream.set_nodelay(true));
-    let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+/// Who is at the other end of a socket's file, which has no address.
+fn process(stream: &UnixStream) -> String {
+    let Ok(other) = stream.peer_cred() else { return String::new() };
+    let process = other.pid().map_or_else(|| "a process".to_owned(), |process| format!("process {process}"));
+    format!("{process} of user {}", other.uid())
+}
+
+async fn shake_hands<S: Io + 'static>(
+    stream: S,
+    remote: String,
+    acceptor: Option<TlsAcceptor>,
+    sender: mpsc::Sender<std::io::Result<Connection>>,
+) {
     let connection = match acceptor {
         None => Connection::clear(Box::new(stream)),
         Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
@@ -178,8 +200,13 @@ impl Connector {
     /// A channel that connects when first used, and again when it broke.
     #[must_use]
     pub fn channel(&self, url: &str) -> Channel {
+        let target = Target::of(url);
+        let address = match &target {
+            Target::Port => url.split_once("://").map_or(url, |(_, address)| address).trim_end_matches('/'),
+            // What HTTP calls the other side matters to nobody there.
+            Target::File { .. } => "localhost",
+        };
         // This connector does the TLS itself, so the channel must not ask for it.
-        let address = url.split_once("://").map_or(url, |(_, address)| address).trim_end_matches('/').to_owned();
         let endpoint = Endpoint::from_shared(format!("http://{address}"));
         let endpoint = endpoint.unwrap_or_else(|_| Endpoint::from_static("http://0.0.0.0:0"));
         endpoint
@@ -188,7 +215,31 @@ impl Connector {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(8 << 20)
-            .connect_with_connector_lazy(tower_connector(self.clone()))
+            .connect_with_connector_lazy(tower_connector(self.clone(), target))
+    }
+}
+
+/// What a channel leads to.
+#[derive(Clone)]
+enum Target {
+    /// The host and port that the request names.
+    Port,
+    /// A socket's file.
+    File {
+        path: PathBuf,
+        /// The name in the certificate that is expected, if there is TLS.
+        host: Option<String>,
+    },
+}
+
+impl Target {
+    fn of(url: &str) -> Self {
+        let Ok(place) = url.parse::<Place>() else { return Self::Port };
+        let host = place.tls.then(|| place.host().to_owned());
+        match place.address {
+            Address::Port(_) => Self::Port,
+            Address::File(path) => Self::File { path, host },
+        }
     }
 }
 
@@ -196,11 +247,12 @@ type Opening = Pin<Box<dyn Future<Output = std::io::Result<TokioIo<Connection>>>
 
 fn tower_connector(
     connector: Connector,
+    target: Target,
 ) -> impl tower::Service<Uri, Response = TokioIo<Connection>, Error = std::io::Error, Future = Opening> + Send + Clone {
     tower::service_fn(move |uri: Uri| -> Opening {
-        let connector = connector.clone();
+        let (connector, target) = (connector.clone(), target.clone());
         Box::pin(async move {
-            let opening = open(uri, connector);
+            let opening = open(uri, target, connector);
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await {
                 Ok(connection) => connection.map(TokioIo::new),
                 Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
@@ -209,10 +261,15 @@ fn tower_connector(
     })
 }
 
-async fn open(uri: Uri, connector: Connector) -> std::io::Result<Connection> {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let stream = connector.dial.dial(host.clone(), uri.port_u16().unwrap_or(2380)).await?;
-    let Some(config) = connector.config else {
+async fn open(uri: Uri, target: Target, connector: Connector) -> std::io::Result<Connection> {
+    let (stream, host): (Box<dyn Io>, _) = match target {
+        Target::Port => {
+            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+            (connector.dial.dial(host.clone(), uri.port_u16().unwrap_or(2380)).await?, Some(host))
+        }
+        Target::File { path, host } => (Box::new(UnixStream::connect(path).await?), host),
+    };
+    let Some((config, host)) = connector.config.zip(host) else {
         return Ok(Connection::clear(stream));
     };
     let name = ServerName::try_from(host).map_err(std::io::Error::other)?;

@@ -1,10 +1,11 @@
 //! From flags to what the store is started with.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kontiki_store::tls::self_signed;
-use kontiki_store::{AutoCompaction, ClusterState, Listen, Options, TlsFiles};
+use kontiki_store::{Address, AutoCompaction, ClusterState, Options, Place, TlsFiles};
 
 use super::settings::Settings;
 
@@ -13,6 +14,8 @@ const QUOTA_BYTES: u64 = 2 << 30;
 /// One TLS identity's flags: a prefix before each name.
 const CLIENT: &str = "";
 const PEER: &str = "peer-";
+/// Flags that say where connections come in.
+const LISTENING: [&str; 4] = ["listen-client-urls", "listen-client-http-urls", "listen-metrics-urls", "listen-peer-urls"];
 
 /// Options, or every mistake.
 pub fn options(settings: &Settings) -> Result<Options, Vec<String>> {
@@ -27,19 +30,19 @@ fn collect(settings: &Settings, mistakes: &mut Vec<String>) -> Options {
         "" => PathBuf::from(format!("{name}.etcd")),
         path => PathBuf::from(path),
     };
-    let listen = |flag: &str, mistakes: &mut Vec<String>| -> Vec<Listen> {
-        let urls = settings.list(flag);
-        urls.iter().filter_map(|url| or_mistake(listen(flag, url), mistakes)).collect()
+    let listen = |flag: &str, mistakes: &mut Vec<String>| -> Vec<Place> {
+        urls(settings, flag).iter().filter_map(|url| or_mistake(place(flag, url), mistakes)).collect()
     };
-    let nowhere = Listen { address: String::new(), tls: false };
+    let nowhere = Place { address: Address::Port(String::new()), tls: false };
     let mut options = Options::new(&name, data_dir, nowhere.clone(), nowhere);
     options.listen_client = listen("listen-client-urls", mistakes);
     options.listen_client_http = listen("listen-client-http-urls", mistakes);
     options.listen_metrics = listen("listen-metrics-urls", mistakes);
     options.listen_peer = listen("listen-peer-urls", mistakes);
+    no_file_twice(settings, mistakes);
     options.log_dir = Some(settings.text("wal-dir")).filter(|path| !path.is_empty()).map(PathBuf::from);
-    options.advertise_client_urls = settings.list("advertise-client-urls");
-    options.advertise_peer_urls = settings.list("initial-advertise-peer-urls");
+    options.advertise_client_urls = told(settings, "advertise-client-urls", mistakes);
+    options.advertise_peer_urls = told(settings, "initial-advertise-peer-urls", mistakes);
     options.initial_cluster = initial_cluster(settings, &name, mistakes);
     options.initial_cluster_token = settings.text("initial-cluster-token").to_owned();
     options.initial_cluster_state = match settings.text("initial-cluster-state") {
@@ -63,24 +66,37 @@ fn or_mistake<T>(result: Result<T, String>, mistakes: &mut Vec<String>) -> Optio
     result.map_err(|mistake| mistakes.push(mistake)).ok()
 }
 
-fn listen(flag: &str, url: &str) -> Result<Listen, String> {
-    let (tls, address) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
-        (Some(address), _) => (false, address),
-        (_, Some(address)) => (true, address),
-        _ if url.starts_with("unix") => {
-            return Err(format!("--{flag} {url:?}: sockets of the file system are not served; use http or https"));
+/// Each once, as with etcd.
+fn urls(settings: &Settings, flag: &str) -> Vec<String> {
+    let mut urls = settings.list(flag);
+    let mut seen = BTreeSet::new();
+    urls.retain(|url| seen.insert(url.clone()));
+    urls
+}
+
+fn place(flag: &str, url: &str) -> Result<Place, String> {
+    url.parse().map_err(|mistake| format!("--{flag} {url:?}: {mistake}"))
+}
+
+/// What others are told, as it was written.
+fn told(settings: &Settings, flag: &str, mistakes: &mut Vec<String>) -> Vec<String> {
+    let urls = settings.list(flag);
+    mistakes.extend(urls.iter().filter_map(|url| place(flag, url).err()));
+    urls
+}
+
+/// A socket's file serves one thing; two ports that are the same are found when they are bound.
+fn no_file_twice(settings: &Settings, mistakes: &mut Vec<String>) {
+    let mut seen: Vec<(Address, &str)> = Vec::new();
+    for flag in LISTENING {
+        for url in urls(settings, flag) {
+            let Ok(Place { address: address @ Address::File(_), .. }) = url.parse() else { continue };
+            match seen.iter().find(|(other, _)| *other == address) {
+                Some((_, other)) => mistakes.push(format!("cannot bind both --{other} and --{flag} on the same url {url}")),
+                None => seen.push((address, flag)),
+            }
         }
-        _ => return Err(format!("--{flag} {url:?}: URL scheme must be http or https")),
-    };
-    let address = address.trim_end_matches('/');
-    if address.contains('/') {
-        return Err(format!("--{flag} {url:?}: URL must not contain a path"));
     }
-    let port = address.rsplit_once(':').map(|(_, port)| port);
-    if port.is_none_or(|port| port.parse::<u16>().is_err()) {
-        return Err(format!("--{flag} {url:?}: URL address does not have the form \"host:port\""));
-    }
-    Ok(Listen { address: address.to_owned(), tls })
 }
 
 fn initial_cluster(settings: &Settings, name: &str, mistakes: &mut Vec<String>) -> Vec<(String, String)> {
@@ -89,8 +105,10 @@ fn initial_cluster(settings: &Settings, name: &str, mistakes: &mut Vec<String>) 
         return settings.list("initial-advertise-peer-urls").into_iter().map(|url| (name.to_owned(), url)).collect();
     }
     let member = |member: &String| {
-        let split = member.split_once('=').map(|(name, url)| (name.to_owned(), url.to_owned()));
-        split.ok_or_else(|| format!("--initial-cluster {member:?}: a member is NAME=URL"))
+        let Some((name, url)) = member.split_once('=') else {
+            return Err(format!("--initial-cluster {member:?}: a member is NAME=URL"));
+        };
+        place("initial-cluster", url).map(|_| (name.to_owned(), url.to_owned()))
     };
     given.iter().filter_map(|given| or_mistake(member(given), mistakes)).collect()
 }
@@ -173,10 +191,10 @@ fn elections(settings: &Settings, options: &mut Options, mistakes: &mut Vec<Stri
 }
 
 fn identities(settings: &Settings, options: &mut Options, mistakes: &mut Vec<String>) {
-    let hosts = |listen: &[Listen]| -> Vec<String> {
-        let host =
-            |listen: &Listen| listen.address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']).to_owned();
-        listen.iter().map(host).filter(|host| !host.is_empty()).collect()
+    let hosts = |places: &[Place]| -> Vec<String> {
+        // What is no ASCII cannot stand in a certificate.
+        let names = places.iter().map(Place::host).filter(|host| !host.is_empty() && host.is_ascii());
+        names.map(str::to_owned).collect()
     };
     let years = u32::try_from(settings.number("self-signed-cert-validity")).unwrap_or(1);
     let folder = |name: &str| options.data_dir.join("fixtures").join(name);
@@ -296,7 +314,7 @@ mod tests {
         let options = given(&[]).unwrap();
         assert_eq!(options.data_dir, PathBuf::from("default.etcd"));
         assert_eq!(options.initial_cluster, [("default".to_owned(), "http://localhost:2380".to_owned())]);
-        assert_eq!(options.listen_client, [Listen { address: "localhost:2379".to_owned(), tls: false }]);
+        assert_eq!(options.listen_client, [Place { address: Address::Port("localhost:2379".to_owned()), tls: false }]);
         assert_eq!(options.quota_bytes, QUOTA_BYTES);
         assert_eq!(options.auto_compaction, None);
     }
@@ -321,6 +339,30 @@ mod tests {
     }
 
     #[test]
+    fn sockets_files_stand_wherever_ports_do() {
+        let options = given(&[
+            "--listen-client-urls=unix://localhost:m10,http://127.0.0.1:2379,unix://localhost:m10",
+            "--listen-client-http-urls=unix:///run/http",
+            "--listen-metrics-urls=unix:///run/metrics",
+            "--listen-peer-urls=unixs://peer",
+            "--advertise-client-urls=unix://localhost:m10",
+            "--initial-advertise-peer-urls=unixs://peer",
+            "--peer-cert-file=c",
+            "--peer-key-file=k",
+            "--peer-trusted-ca-file=a",
+        ]);
+        let options = options.unwrap();
+        let file = |path: &str, tls: bool| Place { address: Address::File(PathBuf::from(path)), tls };
+        let port = Place { address: Address::Port("127.0.0.1:2379".to_owned()), tls: false };
+        assert_eq!(options.listen_client, [file("localhost:m10", false), port]);
+        assert_eq!(options.listen_client_http, [file("/run/http", false)]);
+        assert_eq!(options.listen_metrics, [file("/run/metrics", false)]);
+        assert_eq!(options.listen_peer, [file("peer", true)]);
+        assert_eq!(options.advertise_client_urls, ["unix://localhost:m10"]);
+        assert_eq!(options.initial_cluster, [("default".to_owned(), "unixs://peer".to_owned())]);
+    }
+
+    #[test]
     fn mistakes_are_told_in_etcds_words() {
         let check = |arguments: &[&str], part: &str| {
             let mistakes = given(arguments).unwrap_err();
@@ -329,7 +371,15 @@ mod tests {
         check(&["--election-timeout=100"], "should be at least as 5 times as");
         check(&["--listen-metrics-urls=https://localhost:1"], "must be provided for metrics secure url");
         check(&["--listen-client-urls=https://localhost:1"], "must be provided for client url with HTTPS scheme");
-        check(&["--listen-client-urls=localhost:1"], "URL scheme must be http or https");
+        check(&["--listen-client-urls=localhost:1"], "URL scheme must be http, https, unix, or unixs");
+        check(&["--advertise-client-urls=localhost:1"], "URL scheme must be http, https, unix, or unixs");
+        check(&["--initial-cluster=a=http://a"], "does not have the form");
+        check(&["--listen-client-urls=unixs://a:1"], "must be provided for client url with HTTPS scheme");
+        check(&["--listen-metrics-urls=unix://"], "the URL names no file");
+        check(
+            &["--listen-client-urls=unix://a:1", "--listen-client-http-urls=unix://a:1"],
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url unix://a:1",
+        );
         check(&["--listen-peer-urls=http://localhost"], "does not have the form");
         check(&["--initial-cluster=a"], "a member is NAME=URL");
         check(&["--auto-compaction-mode=x"], "unknown auto-compaction-mode");

@@ -175,6 +175,24 @@ mod tests {
     }
 
     #[test]
+    fn discovery_services_and_exported_traces_are_refused_with_a_sentence() {
+        for (argument, why) in [
+            ("--discovery=https://discovery.example/1", "clusters begin from --initial-cluster"),
+            ("--discovery-srv=example.com", "clusters begin from --initial-cluster"),
+            ("--discovery-token=t", "clusters begin from --initial-cluster"),
+            ("--discovery-endpoints=http://a:1", "clusters begin from --initial-cluster"),
+            ("--enable-distributed-tracing", "spans are not exported"),
+            ("--experimental-enable-distributed-tracing", "spans are not exported"),
+        ] {
+            let mistakes = settings(&[argument], &[]).unwrap_err();
+            let [mistake] = mistakes.as_slice() else { panic!("{argument}: {mistakes:?}") };
+            assert!(mistake.contains("cannot be honoured") && mistake.contains(why), "{mistake}");
+        }
+        assert!(settings(&[], &[("ETCD_DISCOVERY", "https://discovery.example/1")]).is_err());
+        assert!(settings(&["--enable-distributed-tracing=false", "--discovery="], &[]).is_ok());
+    }
+
+    #[test]
     fn a_file_says_everything() {
         let given =
             Settings::from_file("name: f\nquota-backend-bytes: 5\nclient-transport-security:\n  auto-tls: true\n").unwrap();
