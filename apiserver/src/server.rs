@@ -13,7 +13,7 @@ use hyper_util::{
 use jiff::Timestamp;
 use kontiki_api::status::Status;
 use rustls_pki_types::UnixTime;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -53,7 +53,7 @@ pub enum ServeError {
 
 /// Serves a port until `shutdown`.
 pub async fn serve(handle: Handle, address: SocketAddr, tls: Tls, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
+    let listener = kontiki_store::socket::listen(address).map_err(|error| ServeError::Listen(address, error))?;
     let acceptor = Acceptor { tls: TlsAcceptor::from(Arc::new(tls.config)), clients: tls.clients };
     let connections = TaskTracker::new();
     let grpc = Grpc::new(handle.clone());

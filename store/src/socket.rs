@@ -5,16 +5,30 @@
 //! to somebody else is not touched.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
 
 use crate::place::Address;
 
 /// Bytes that the kernel has room for in a socket's name.
 const PATH_BYTES_MAX: usize = 107;
+
+/// Connections that may wait until they are taken, as many as Linux allows by itself. With Rust's 128 some of a few hundred
+/// clients that come at once would wait a second for their next try.
+pub const BACKLOG: u32 = 4096;
+
+/// Listens on a port, with room for many that come at once.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Who starts again finds connections of its former life in TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Why nothing listens at an address.
 #[derive(Debug, thiserror::Error)]
@@ -48,13 +62,12 @@ impl Bound {
     /// Takes an address.
     pub async fn to(address: &Address) -> Result<Self, BindError> {
         match address {
-            Address::Port(address) => Ok(Self::Port(TcpListener::bind(address).await?.into_std()?)),
+            Address::Port(address) => Ok(Self::Port(listen_on_one(address).await?.into_std()?)),
             Address::File(path) => {
                 make_room(path).await?;
                 // As with etcd, the process' umask says who may connect.
-                let listener = StdUnixListener::bind(path).map_err(BindError::File)?;
+                let listener = listen_in_file(path).map_err(BindError::File)?;
                 let file = SocketFile::new(path).map_err(BindError::File)?;
-                listener.set_nonblocking(true).map_err(BindError::File)?;
                 Ok(Self::File(listener, file))
             }
         }
@@ -67,6 +80,24 @@ impl Bound {
             Self::File(listener, file) => Ok(Listener::File(UnixListener::from_std(listener)?, file)),
         }
     }
+}
+
+/// On the first of the addresses that a name stands for that can be had.
+async fn listen_on_one(name: &str) -> io::Result<TcpListener> {
+    let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "the host has no address");
+    for address in tokio::net::lookup_host(name).await? {
+        match listen(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+fn listen_in_file(path: &Path) -> io::Result<StdUnixListener> {
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 /// Takes away the socket of a process that is no more.
@@ -162,12 +193,26 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use super::*;
 
     async fn refusal(path: &Path) -> BindError {
         match Bound::to(&Address::File(path.to_owned())).await {
             Ok(_) => panic!("{} was taken", path.display()),
             Err(error) => error,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thousand_clients_come_at_once_and_none_has_to_try_again() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut connected = Vec::new();
+        // Nobody takes them: they wait in the kernel, which tells a client without a place to try again a second later.
+        for number in 0..1_000 {
+            let connecting = tokio::time::timeout(Duration::from_millis(800), TcpStream::connect(address)).await;
+            connected.push(connecting.unwrap_or_else(|_| panic!("client {number} has no place")).unwrap());
         }
     }
 

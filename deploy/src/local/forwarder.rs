@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{mpsc, watch},
     task::JoinHandle,
 };
@@ -38,6 +38,8 @@ const READY_DEADLINE: Duration = Duration::from_secs(10);
 const LOST_AFTER: Duration = Duration::from_secs(2);
 /// Accepted connections that wait to be handed to the link's thread.
 const PENDING_MAX: usize = 256;
+/// Connections that the kernel keeps for us meanwhile, as many as it allows by itself.
+const BACKLOG: u32 = 4096;
 
 /// What a client of 127.0.0.1 wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,12 +72,19 @@ impl Forwarder {
     }
 }
 
+/// Listens with room for many connections that come at once: of Rust's 128 places, some of a few hundred clients would find none.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Starts forwarding. Fails if the API's port on 127.0.0.1 is taken.
 pub async fn start(paths: &Paths, shape: &Shape, cancel: CancellationToken) -> Result<Forwarder> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, shape.port));
-    let api =
-        TcpListener::bind(address).await.with_context(|| format!("listen on {address}: choose another port with --port"))?;
-    let mapped = mapped(shape).await?;
+    let api = listen(address).with_context(|| format!("listen on {address}: choose another port with --port"))?;
+    let mapped = mapped(shape)?;
     let (sender, receiver) = mpsc::channel(PENDING_MAX);
     let (egress_sender, egress_receiver) = mpsc::channel(PENDING_MAX);
     let (ports_sender, ports) = watch::channel(BTreeSet::new());
@@ -109,12 +118,12 @@ pub async fn start(paths: &Paths, shape: &Shape, cancel: CancellationToken) -> R
 }
 
 /// Listeners on the ports that the shape leads to single nodes.
-async fn mapped(shape: &Shape) -> Result<Vec<(TcpListener, Target)>> {
+fn mapped(shape: &Shape) -> Result<Vec<(TcpListener, Target)>> {
     let mut listeners = Vec::new();
     for node in shape.nodes() {
         for port in shape.extras(&node.name).ports {
             let address = SocketAddr::from((port.listen, port.host));
-            let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address} for {}", node.name))?;
+            let listener = listen(address).with_context(|| format!("listen on {address} for {}", node.name))?;
             listeners.push((listener, Target::Node(SocketAddr::from((node.address, port.node)))));
         }
     }
@@ -137,7 +146,7 @@ async fn listen_on_ports(mut ports: watch::Receiver<BTreeSet<u16>>, sender: mpsc
             if listening.contains_key(&port) {
                 continue;
             }
-            match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            match listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
                 Ok(listener) => {
                     let stop = cancel.child_token();
                     tokio::spawn(accept(listener, Target::NodePort(port), sender.clone(), stop.clone()));
