@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Operations in one branch of a transaction: etcd's default.
 pub const TXN_OPERATIONS_MAX: usize = 128;
 
+/// Transactions in one another. Each is two messages; inside of what members wrap them in, messages are read down to a
+/// hundred in one another: an entry of the log beyond that could be applied by nobody.
+pub const TXN_DEPTH_MAX: usize = 40;
+
 /// Bytes of one request: etcd's default of 1.5 MiB, so that clients meet the limit they know.
 pub const REQUEST_BYTES_MAX: usize = 1536 * 1024;
 

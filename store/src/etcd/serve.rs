@@ -65,7 +65,7 @@ pub(crate) fn serve(handle: &Handle, listeners: Vec<Listener>, config: Option<Ar
     // As with etcd, a member that serves says so, with a leader or without: a client that minds asks for one.
     let (_, health_service) = tonic_health::server::health_reporter();
     let routes = routes(&services, health_service);
-    let meter = Arc::new(Meter::default());
+    let meter = Arc::new(Meter::new());
     let pages = Arc::new(Pages::new(services, routes.clone(), &meter));
     for listener in listeners {
         let config = config.clone().filter(|_| listener.tls);
