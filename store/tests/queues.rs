@@ -1,16 +1,13 @@
 //! What clients see of locks and elections, and of progress told on a stream of watches, on one running member.
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::v3electionpb::election_client::ElectionClient;
 use kontiki_proto::v3electionpb::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest};
 use kontiki_proto::v3lockpb::lock_client::LockClient;
 use kontiki_proto::v3lockpb::{LockRequest, UnlockRequest};
+use kontiki_store::Handle;
 use kontiki_store::kv::Kv;
-use kontiki_store::{Handle, Options, Service};
 use pb::watch_client::WatchClient;
 use pb::watch_request::RequestUnion;
 use tokio::sync::mpsc;
@@ -19,25 +16,16 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 mod common;
-use common::{Running, own_address};
-
-const DEADLINE: Duration = Duration::from_secs(20);
+use common::Running;
+#[path = "common/alone.rs"]
+mod alone;
+use alone::within;
 
 /// A member and a way to it.
 async fn member(folder: &tempfile::TempDir) -> (Running, Channel) {
-    let ip = own_address();
-    let (clients, peers) = (SocketAddr::new(ip, 2379), SocketAddr::new(ip, 2380));
-    let mut options = Options::new("a", folder.path().join("a"), clients, peers);
-    options.initial_cluster = vec![("a".to_owned(), format!("http://{peers}"))];
-    options.advertise_client_urls = vec![format!("http://{clients}")];
-    let handle = Running(Service::start(options).await.unwrap());
-    within(handle.ready()).await.unwrap();
-    let channel = Channel::from_shared(format!("http://{clients}")).unwrap().connect().await.unwrap();
+    let handle = alone::member(folder).await;
+    let channel = alone::channel(&handle).await;
     (handle, channel)
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future).await.unwrap()
 }
 
 async fn lease(handle: &Handle) -> i64 {

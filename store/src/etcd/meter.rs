@@ -1,5 +1,6 @@
 //! Counts calls and bytes, under the names that etcd's dashboards know.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,17 +8,27 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use kontiki_proto::FILE_DESCRIPTOR_SET;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use prost_reflect::DescriptorPool;
 use tonic::Code;
 use tonic::body::Body;
 
 type Labels = Vec<(&'static str, String)>;
 
+/// What is counted under a name beside this crate's own services.
+const BESIDE: [(&str, &str); 3] = [
+    ("/grpc.health.v1.Health/Check", "unary"),
+    ("/grpc.health.v1.Health/Watch", "server_stream"),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "bidi_stream"),
+];
+
 /// The counters.
-#[derive(Default)]
 pub(super) struct Meter {
+    /// What there is to call, and how each is called. Names that somebody made up must not fill the memory.
+    kinds: BTreeMap<String, &'static str>,
     started: Family<Labels, Counter>,
     handled: Family<Labels, Counter>,
     received: Counter,
@@ -25,6 +36,12 @@ pub(super) struct Meter {
 }
 
 impl Meter {
+    /// Nothing was called yet.
+    pub(super) fn new() -> Self {
+        let (started, handled) = (Family::default(), Family::default());
+        Self { kinds: kinds(), started, handled, received: Counter::default(), sent: Counter::default() }
+    }
+
     /// Adds them to a registry.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("grpc_server_started", "Calls that began", self.started.clone());
@@ -36,24 +53,32 @@ impl Meter {
 
     /// A call begins.
     pub(super) fn begin(self: &Arc<Self>, path: &str) -> Call {
-        let labels = labels(path);
+        let labels = self.labels(path);
         self.started.get_or_create(&labels).inc();
         Call { meter: self.clone(), labels }
     }
+
+    fn labels(&self, path: &str) -> Labels {
+        let named = self.kinds.get(path).and_then(|kind| Some((*kind, path.strip_prefix('/')?.split_once('/')?)));
+        let (kind, (service, method)) = named.unwrap_or(("unary", ("unknown", "unknown")));
+        vec![("grpc_type", kind.into()), ("grpc_service", service.into()), ("grpc_method", method.into())]
+    }
 }
 
-fn labels(path: &str) -> Labels {
-    let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
-    let kind = match method {
-        "Watch" | "LeaseKeepAlive" => "bidi_stream",
-        "Snapshot" | "RangeStream" => "server_stream",
-        _ => "unary",
-    };
-    // Paths that nobody serves must not fill the memory.
-    if !service.starts_with("etcdserverpb.") && !service.starts_with("grpc.") || method.len() > 40 {
-        return vec![("grpc_type", "unary".into()), ("grpc_service", "unknown".into()), ("grpc_method", "unknown".into())];
+/// The paths of all methods, each with its kind.
+fn kinds() -> BTreeMap<String, &'static str> {
+    let mut kinds: BTreeMap<String, &'static str> = BESIDE.iter().map(|(path, kind)| ((*path).to_owned(), *kind)).collect();
+    let Ok(pool) = DescriptorPool::decode(FILE_DESCRIPTOR_SET) else { return kinds };
+    for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        let kind = match (method.is_client_streaming(), method.is_server_streaming()) {
+            (true, true) => "bidi_stream",
+            (true, false) => "client_stream",
+            (false, true) => "server_stream",
+            (false, false) => "unary",
+        };
+        kinds.insert(format!("/{}/{}", method.parent_service().full_name(), method.name()), kind);
     }
-    vec![("grpc_type", kind.into()), ("grpc_service", service.into()), ("grpc_method", method.into())]
+    kinds
 }
 
 /// A call that is counted when it ends.
@@ -143,9 +168,12 @@ mod tests {
 
     #[test]
     fn calls_are_named_as_grpc_names_them() {
-        let text = |path: &str| labels(path).into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(" ");
+        let meter = Meter::new();
+        let text = |path: &str| meter.labels(path).into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(" ");
         assert_eq!(text("/etcdserverpb.KV/Put"), "unary etcdserverpb.KV Put");
         assert_eq!(text("/etcdserverpb.Watch/Watch"), "bidi_stream etcdserverpb.Watch Watch");
+        assert_eq!(text("/etcdserverpb.Maintenance/Snapshot"), "server_stream etcdserverpb.Maintenance Snapshot");
+        assert_eq!(text("/etcdserverpb.KV/Thing"), "unary unknown unknown");
         assert_eq!(text("/made.up/Thing"), "unary unknown unknown");
     }
 }

@@ -14,6 +14,7 @@ use kontiki_proto::etcdserverpb as pb;
 use kontiki_proto::v3electionpb::election_server::ElectionServer;
 use kontiki_proto::v3lockpb::lock_server::LockServer;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
@@ -56,6 +57,8 @@ const FOR_LEARNERS: [&str; 5] = [
 ];
 /// Metadata of clients that would rather hear at once that nobody leads.
 const REQUIRE_LEADER: &str = "hasleader";
+/// How tonic begins to say that a message is larger than it takes.
+const TOO_LARGE: &str = "Error, decoded message length too large";
 
 /// Serves clients until the member stops.
 pub(crate) fn serve(handle: &Handle, listeners: Vec<Listener>, config: Option<Arc<rustls::ServerConfig>>) {
@@ -64,7 +67,7 @@ pub(crate) fn serve(handle: &Handle, listeners: Vec<Listener>, config: Option<Ar
     // As with etcd, a member that serves says so, with a leader or without: a client that minds asks for one.
     let (_, health_service) = tonic_health::server::health_reporter();
     let routes = routes(&services, health_service);
-    let meter = Arc::new(Meter::default());
+    let meter = Arc::new(Meter::new());
     let pages = Arc::new(Pages::new(services, routes.clone(), &meter));
     for listener in listeners {
         let config = config.clone().filter(|_| listener.tls);
@@ -187,9 +190,19 @@ impl hyper::service::Service<Request<Incoming>> for Front {
         let answering = self.routes.clone().call(request.map(|body| call.request(body)));
         Box::pin(async move {
             let answer = answering.await?;
-            Ok(call.response(answer))
+            Ok(call.response(as_go_says(answer)))
         })
     }
+}
+
+/// gRPC's own refusal of a message that is too large, under the code and with the words of the servers that clients know.
+fn as_go_says(answer: Response<Body>) -> Response<Body> {
+    let too_large = |status: &tonic::Status| status.code() == Code::OutOfRange && status.message().starts_with(TOO_LARGE);
+    let Some(status) = tonic::Status::from_header_map(answer.headers()).filter(too_large) else { return answer };
+    let numbers: Vec<&str> =
+        status.message().split(|letter: char| !letter.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
+    let [found, limit] = numbers[..] else { return answer };
+    tonic::Status::resource_exhausted(format!("grpc: received message larger than max ({found} vs. {limit})")).into_http()
 }
 
 impl Front {

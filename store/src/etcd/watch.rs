@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::kv::Kv;
 use crate::limits::{WATCH_FRAGMENT_BYTES, WATCH_QUEUE_MAX, WATCHES_PER_STREAM_MAX};
 use crate::service::Handle;
+use crate::watch::Watch;
 
 /// A stream that requires a leader ends after so many election timeouts without one.
 const ELECTIONS_WITHOUT_LEADER: u32 = 3;
@@ -28,6 +29,8 @@ const ELECTIONS_WITHOUT_LEADER: u32 = 3;
 const ALL: i64 = -1;
 
 type Answers = mpsc::Sender<Result<pb::WatchResponse, Status>>;
+/// A place in the queue of a stream.
+type Room<'a> = mpsc::Permit<'a, Result<pb::WatchResponse, Status>>;
 
 #[tonic::async_trait]
 impl pb::watch_server::Watch for Services {
@@ -68,16 +71,18 @@ impl Outgoing {
     }
 
     /// Sends what tells a watch everything up to `revision`; `whole` unless more of it follows.
-    async fn tell(&self, response: pb::WatchResponse, revision: i64, whole: bool) -> Result<(), ()> {
-        let permit = self.answers.reserve().await.map_err(drop)?;
+    fn tell(&self, room: Room<'_>, response: pb::WatchResponse, revision: i64, whole: bool) {
         let mut progress = self.progress.lock();
         progress.tell(response.watch_id, revision);
         if whole {
             progress.reach(response.watch_id, revision);
         }
-        permit.send(Ok(response));
+        room.send(Ok(response));
         self.answer_if_due(&mut progress);
-        Ok(())
+    }
+
+    async fn room(&self) -> Result<Room<'_>, ()> {
+        self.answers.reserve().await.map_err(drop)
     }
 
     /// A watch has nothing to hear up to `revision`.
@@ -88,23 +93,21 @@ impl Outgoing {
     }
 
     /// Sends a watch's end. Until then it holds progress up: it may have missed what that would cover.
-    async fn end(&self, response: pb::WatchResponse) -> Result<(), ()> {
-        let permit = self.answers.reserve().await.map_err(drop)?;
+    fn end(&self, room: Room<'_>, response: pb::WatchResponse) {
         let mut progress = self.progress.lock();
         progress.end(response.watch_id);
-        permit.send(Ok(response));
+        room.send(Ok(response));
         self.answer_if_due(&mut progress);
-        Ok(())
     }
 
     /// The client asks for progress; it hears at once or when its watches have caught up.
     async fn ask(&self) -> Result<(), ()> {
-        let permit = self.answers.reserve().await.map_err(drop)?;
+        let room = self.room().await?;
         let mut progress = self.progress.lock();
         let current = self.handle.revision();
         progress.ask(current);
         if let Some(revision) = progress.answer(current) {
-            permit.send(Ok(self.about_all(revision)));
+            room.send(Ok(self.about_all(revision)));
         }
         Ok(())
     }
@@ -221,12 +224,14 @@ impl Session {
         // Before the client knows of it: what is told to all of the stream's watches is told to this one from then on.
         self.stream.progress.lock().begin(id, begin);
         self.stream.send(pb::WatchResponse { created: true, ..created }).await?;
-        let events = match self.handle.watch(create).await {
+        let events = match self.handle.position(create) {
             Ok(events) => events,
             Err(error) => {
                 let ended = self.response(id);
                 let reason = error.to_string();
-                return self.stream.end(pb::WatchResponse { canceled: true, cancel_reason: reason, ..ended }).await;
+                let room = self.stream.room().await?;
+                self.stream.end(room, pb::WatchResponse { canceled: true, cancel_reason: reason, ..ended });
+                return Ok(());
             }
         };
         let interval = self.handle.core.options.watch_progress_interval;
@@ -268,7 +273,9 @@ impl Session {
             return Ok(());
         }
         let ended = self.response(id);
-        self.stream.end(pb::WatchResponse { canceled: true, ..ended }).await
+        let room = self.stream.room().await?;
+        self.stream.end(room, pb::WatchResponse { canceled: true, ..ended });
+        Ok(())
     }
 }
 
@@ -286,42 +293,58 @@ struct Feed {
 }
 
 impl Feed {
-    async fn run(self, mut events: mpsc::Receiver<pb::WatchResponse>) {
+    async fn run(self, mut watch: Watch) {
         let mut last_sent = tokio::time::Instant::now();
         let mut idle: Option<pb::WatchResponse> = None;
         loop {
-            let response = tokio::select! {
-                response = events.recv() => response,
+            let ready = tokio::select! {
+                ready = watch.ready() => ready,
                 () = tokio::time::sleep_until(last_sent + self.interval), if self.notify && idle.is_some() => {
                     let Some(progress) = idle.take() else { continue };
                     last_sent = tokio::time::Instant::now();
                     let revision = revision_of(&progress);
-                    if self.stream.tell(progress, revision, true).await.is_err() { return }
+                    let Ok(room) = self.stream.room().await else { return };
+                    self.stream.tell(room, progress, revision, true);
                     continue;
                 }
             };
-            let Some(response) = response else { return };
-            let revision = revision_of(&response);
-            let ended = response.canceled;
-            if response.events.is_empty() && !ended {
-                self.stream.pass(self.id, revision);
+            if !ready {
+                return;
+            }
+            // Nothing is read before there is room for it: all watches of a client that never reads hold one queue's worth.
+            let Ok(room) = self.stream.room().await else { return };
+            let Some(response) = watch.read().await else { continue };
+            if response.events.is_empty() && !response.canceled {
+                drop(room);
+                self.stream.pass(self.id, revision_of(&response));
                 idle = Some(response);
                 continue;
             }
             idle = None;
             last_sent = tokio::time::Instant::now();
-            if ended {
-                // The client may have gone.
-                let _ = self.stream.end(response).await;
+            if response.canceled {
+                self.stream.end(room, response);
                 return;
             }
-            for part in self.parts(response) {
-                let whole = !part.fragment;
-                if self.stream.tell(part, revision, whole).await.is_err() {
-                    return;
-                }
+            if self.tell(room, response).await.is_err() {
+                return;
             }
         }
+    }
+
+    /// Sends events, the first part into the room that was kept for them.
+    async fn tell(&self, room: Room<'_>, response: pb::WatchResponse) -> Result<(), ()> {
+        let revision = revision_of(&response);
+        let mut kept = Some(room);
+        for part in self.parts(response) {
+            let room = match kept.take() {
+                Some(room) => room,
+                None => self.stream.room().await?,
+            };
+            let whole = !part.fragment;
+            self.stream.tell(room, part, revision, whole);
+        }
+        Ok(())
     }
 
     /// Cuts a large response, if the client asked for fragments.

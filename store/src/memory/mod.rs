@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::kv::{Kv, Leadership};
 use crate::mvcc::check;
 use crate::mvcc::range::KeyRange;
-use crate::watch::{Batch, History, start};
+use crate::watch::{Batch, History, Watch, start};
 
 /// The identity of the one member.
 const MEMBER_ID: u64 = 1;
@@ -158,7 +158,7 @@ impl Kv for MemoryStore {
     }
 
     async fn watch(&self, request: pb::WatchCreateRequest) -> Result<mpsc::Receiver<pb::WatchResponse>, Error> {
-        start(self.shared.clone(), request)
+        Ok(start(Watch::new(self.shared.clone(), request)))
     }
 
     async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {

@@ -7,6 +7,7 @@ use kontiki_proto::etcdserverpb::{self as pb, range_request, request_op};
 
 use super::range::KeyRange;
 use crate::error::Error;
+use crate::limits::TXN_DEPTH_MAX;
 
 /// Checks a read.
 pub fn range(request: &pb::RangeRequest) -> Result<(), Error> {
@@ -45,15 +46,15 @@ pub fn delete_range(request: &pb::DeleteRangeRequest) -> Result<(), Error> {
 
 /// Checks a transaction with all that is nested in it.
 pub fn txn(request: &pb::TxnRequest, operations_max: usize) -> Result<(), Error> {
-    operations(request, operations_max)?;
+    operations(request, operations_max, 1)?;
     disjoint(&request.success)?;
     disjoint(&request.failure)?;
     Ok(())
 }
 
-fn operations(request: &pb::TxnRequest, max: usize) -> Result<(), Error> {
+fn operations(request: &pb::TxnRequest, max: usize, depth: usize) -> Result<(), Error> {
     let most = request.compare.len().max(request.success.len()).max(request.failure.len());
-    if most > max {
+    if most > max || depth > TXN_DEPTH_MAX {
         return Err(Error::TooManyOps);
     }
     if request.compare.iter().any(|compare| compare.key.is_empty()) {
@@ -64,7 +65,7 @@ fn operations(request: &pb::TxnRequest, max: usize) -> Result<(), Error> {
             Some(request_op::Request::RequestRange(nested)) => range(nested)?,
             Some(request_op::Request::RequestPut(nested)) => put(nested)?,
             Some(request_op::Request::RequestDeleteRange(nested)) => delete_range(nested)?,
-            Some(request_op::Request::RequestTxn(nested)) => operations(nested, max - most)?,
+            Some(request_op::Request::RequestTxn(nested)) => operations(nested, max - most, depth + 1)?,
             None => return Err(Error::KeyNotFound),
         }
     }

@@ -16,7 +16,7 @@ use crate::limits::PROPOSAL_TIMEOUT;
 use crate::raft::types::Peer;
 use crate::state::apply::{Decided, Outcome};
 use crate::state::store::State;
-use crate::watch::History;
+use crate::watch::{History, Watch};
 use openraft::async_runtime::WatchReceiver;
 
 /// The way to a member; clones share it.
@@ -176,6 +176,13 @@ impl Handle {
     /// Whether the caller may read keys.
     pub fn may_read(&self, key: &bytes::Bytes, range_end: &bytes::Bytes) -> Result<(), Error> {
         self.core.state.auth().read(&self.caller, key, range_end)
+    }
+
+    /// A watch that whoever asks moves on.
+    pub(crate) fn position(&self, request: pb::WatchCreateRequest) -> Result<Watch, Error> {
+        let (key, range_end) = crate::watch::watched(&request);
+        self.may_read(&key, &range_end)?;
+        Ok(Watch::new(self.core.state.clone(), request))
     }
 
     /// Whether the caller may know of a lease, and of the keys that go with it.

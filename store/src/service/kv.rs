@@ -89,9 +89,7 @@ impl Kv for Handle {
     }
 
     async fn watch(&self, request: pb::WatchCreateRequest) -> Result<mpsc::Receiver<pb::WatchResponse>, Error> {
-        let range = crate::watch::watched(&request);
-        self.core.state.auth().read(&self.caller, &range.0, &range.1)?;
-        crate::watch::start(self.core.state.clone(), request)
+        Ok(crate::watch::start(self.position(request)?))
     }
 
     async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {

@@ -9,7 +9,7 @@ use rocksdb::ReadOptions;
 use super::apply::Change;
 use super::database::{Database, KEYS, REVISIONS, StateError};
 use super::keys;
-use crate::limits::{RECENT_EVENTS_BYTES_MAX, WATCH_BATCH_EVENTS_MAX};
+use crate::limits::{RECENT_EVENTS_BYTES_MAX, WATCH_BATCH_BYTES_MAX, WATCH_BATCH_EVENTS_MAX};
 use crate::mvcc::range::KeyRange;
 use crate::watch::Batch;
 
@@ -45,21 +45,35 @@ impl Recent {
         let first = self.changes.front()?.revision;
         let skip = usize::try_from(from.checked_sub(first)?).ok()?;
         let mut batch = Batch { events: vec![], next: to + 1 };
+        let mut bytes = 0;
         for change in self.changes.iter().skip(skip) {
-            if change.revision > to || batch.events.len() >= WATCH_BATCH_EVENTS_MAX {
+            if change.revision > to || is_full(&batch, bytes) {
                 batch.next = change.revision;
                 break;
             }
             let wanted = |event: &&Event| event.kv.as_ref().is_some_and(|kv| range.contains(&kv.key));
-            batch.events.extend(change.events.iter().filter(wanted).cloned());
+            for event in change.events.iter().filter(wanted) {
+                bytes += size(event);
+                batch.events.push(event.clone());
+            }
         }
         Some(batch)
     }
 }
 
 fn weight(change: &Change) -> usize {
+    change.events.iter().map(size).sum::<usize>() + 64
+}
+
+/// Bytes that an event takes.
+fn size(event: &Event) -> usize {
     let of = |kv: &Option<KeyValue>| kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len() + 64);
-    change.events.iter().map(|event| of(&event.kv) + of(&event.prev_kv) + 64).sum::<usize>() + 64
+    of(&event.kv) + of(&event.prev_kv) + 64
+}
+
+/// Whether a batch, of so many bytes, takes no further revision.
+fn is_full(batch: &Batch, bytes: usize) -> bool {
+    batch.events.len() >= WATCH_BATCH_EVENTS_MAX || bytes >= WATCH_BATCH_BYTES_MAX
 }
 
 /// Reads events from the database: rows of `revisions`, then the versions they speak of.
@@ -69,15 +83,19 @@ pub fn read(database: &Database, range: &KeyRange, from: i64, to: i64) -> Result
     let mut rows = database.db.raw_iterator_cf_opt(&database.family(REVISIONS)?, options);
     rows.seek(keys::revision(from, 0));
     let mut batch = Batch { events: vec![], next: to + 1 };
+    let mut bytes = 0;
     while let Some((stored, key)) = rows.item() {
         let revision = keys::to_revision(stored).ok_or(StateError::Damaged("revision"))?;
         // Whole revisions only, so look at the size just where one begins.
-        if batch.events.len() >= WATCH_BATCH_EVENTS_MAX && stored.ends_with(&[0; 4]) {
+        if is_full(&batch, bytes) && stored.ends_with(&[0; 4]) {
             batch.next = revision;
             break;
         }
-        if range.contains(key) {
-            batch.events.extend(event(database, key, revision)?);
+        if range.contains(key)
+            && let Some(event) = event(database, key, revision)?
+        {
+            bytes += size(&event);
+            batch.events.push(event);
         }
         rows.next();
     }

@@ -1,4 +1,4 @@
-//! Watches: a position in history for each, moved forward by a task of its own.
+//! Watches: a position in history for each, moved forward by a task of its own when there is room for what it reads.
 //!
 //! In comes a [`History`] (recent events in memory, older ones from disk) and a request; out comes a
 //! bounded stream of responses. A watch pulls; nothing is pushed to it. So a slow consumer merely
@@ -39,19 +39,28 @@ pub trait History: Send + Sync + 'static {
     fn header(&self, revision: i64) -> ResponseHeader;
 }
 
-/// Starts a watch on a history.
-pub fn start(history: Arc<dyn History>, request: WatchCreateRequest) -> Result<mpsc::Receiver<WatchResponse>, Error> {
+/// Lets a watch run. Nothing is read before there is room for it.
+pub fn start(mut watch: Watch) -> mpsc::Receiver<WatchResponse> {
     let (sender, receiver) = mpsc::channel(WATCH_QUEUE_MAX);
-    let mut revision = history.revision();
-    let next = match request.start_revision {
-        start if start > 0 => start,
-        _ => *revision.borrow_and_update() + 1,
-    };
-    let (key, range_end) = watched(&request);
-    let range = KeyRange::new(&key, &range_end);
-    let watch = Watch { history, request, range, next, sender };
-    tokio::spawn(watch.run(revision));
-    Ok(receiver)
+    tokio::spawn(async move {
+        loop {
+            let ready = tokio::select! {
+                ready = watch.ready() => ready,
+                () = sender.closed() => return,
+            };
+            if !ready {
+                return;
+            }
+            let Ok(room) = sender.reserve().await else { return };
+            let Some(response) = watch.read().await else { continue };
+            let ended = response.canceled;
+            room.send(response);
+            if ended {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// The keys that a watch wants. Unlike elsewhere, an empty key is the first of all keys.
@@ -65,45 +74,48 @@ fn is_left_out(event: &Event) -> bool {
     fault::makes(Mistake::SkippedEvent) && event.kv.as_ref().is_some_and(|kv| kv.mod_revision % 7 == 0)
 }
 
-struct Watch {
+/// How far a watch has come.
+pub struct Watch {
     history: Arc<dyn History>,
     request: WatchCreateRequest,
     range: KeyRange,
     next: i64,
-    sender: mpsc::Sender<WatchResponse>,
+    revision: watch::Receiver<i64>,
 }
 
 impl Watch {
-    async fn run(mut self, mut revision: watch::Receiver<i64>) {
-        loop {
-            let current = *revision.borrow_and_update();
-            if current < self.next {
-                tokio::select! {
-                    changed = revision.changed() => if changed.is_err() { return },
-                    () = self.sender.closed() => return,
+    /// One that begins where it was asked to.
+    pub fn new(history: Arc<dyn History>, request: WatchCreateRequest) -> Self {
+        let mut revision = history.revision();
+        let next = match request.start_revision {
+            start if start > 0 => start,
+            _ => *revision.borrow_and_update() + 1,
+        };
+        let (key, range_end) = watched(&request);
+        let range = KeyRange::new(&key, &range_end);
+        Self { history, request, range, next, revision }
+    }
+
+    /// Waits until there is something to read; tells whether there ever will be.
+    pub async fn ready(&mut self) -> bool {
+        let next = self.next;
+        self.revision.wait_for(|current| *current >= next).await.is_ok()
+    }
+
+    /// Reads on, once it is ready. If there is anything to say it is in the response; after one that is canceled comes
+    /// nothing more.
+    pub async fn read(&mut self) -> Option<WatchResponse> {
+        let current = *self.revision.borrow_and_update();
+        match self.history.events(&self.range, self.next, current).await {
+            Ok(mut batch) => {
+                batch.events.retain(|event| !is_left_out(event));
+                if fault::makes(Mistake::RepeatedEvent) && batch.next % 7 == 0 {
+                    batch.events.extend(batch.events.last().cloned());
                 }
-                continue;
+                self.next = batch.next;
+                self.response(batch.events)
             }
-            let response = match self.history.events(&self.range, self.next, current).await {
-                Ok(mut batch) => {
-                    batch.events.retain(|event| !is_left_out(event));
-                    if fault::makes(Mistake::RepeatedEvent) && batch.next % 7 == 0 {
-                        batch.events.extend(batch.events.last().cloned());
-                    }
-                    self.next = batch.next;
-                    self.response(batch.events)
-                }
-                Err(compacted) => {
-                    let last = self.compacted(compacted, current);
-                    let _ = self.sender.send(last).await;
-                    return;
-                }
-            };
-            if let Some(response) = response
-                && self.sender.send(response).await.is_err()
-            {
-                return;
-            }
+            Err(compacted) => Some(self.compacted(compacted, current)),
         }
     }
 
