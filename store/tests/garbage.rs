@@ -191,12 +191,16 @@ fn mangled(chance: &mut StdRng, message: &[u8]) -> (Vec<u8>, usize) {
     (bytes, claimed)
 }
 
+fn client_port(handle: &Running) -> SocketAddr {
+    handle.client_address().to_string().parse().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn noise_on_either_port_disturbs_nobody() {
     let before = panics();
     let folder = tempfile::tempdir().unwrap();
     let handle = member(&folder).await;
-    let clients = handle.client_address();
+    let clients = client_port(&handle);
     let peers = SocketAddr::new(clients.ip(), 2380);
     // Begins a request and never ends it.
     let mut slow = TcpStream::connect(clients).await.unwrap();
@@ -213,7 +217,7 @@ async fn mangled_requests_disturb_nobody() {
     let before = panics();
     let folder = tempfile::tempdir().unwrap();
     let handle = member(&folder).await;
-    let peers = format!("http://{}:2380", handle.client_address().ip());
+    let peers = format!("http://{}:2380", client_port(&handle).ip());
     let peers = Channel::from_shared(peers).unwrap().connect_lazy();
     let clients = channel(&handle).await;
     let mut chance = StdRng::seed_from_u64(1);
@@ -264,7 +268,7 @@ async fn methods_that_nobody_serves_are_counted_together() {
             assert_eq!(call(channel.clone(), &path, b"", 0).await, Some(Code::Unimplemented));
         }
     }
-    let mut stream = TcpStream::connect(handle.client_address()).await.unwrap();
+    let mut stream = TcpStream::connect(client_port(&handle)).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut page = String::new();
     within(stream.read_to_string(&mut page)).await.unwrap();
